@@ -1,0 +1,40 @@
+/* Flat and cumulative values by function: the numbers of `go tool pprof -top`.
+ *
+ * Flat = value of samples whose innermost leaf function it is; cum = value of samples in which it
+ * occurs at all (counted once per sample, recursion included).
+ * Ownership: rows are heap memory of the caller. Threads: none.
+ */
+#ifndef OUTPUT_TOP_H
+#define OUTPUT_TOP_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "profile/profile.h"
+
+struct top_row {
+    uint32_t name; /* string id of the function name (equal names are one row, as in pprof) */
+    int64_t flat;
+    int64_t cum;
+};
+
+/* Computes one row for each function name, largest flat first (cum, then name break ties).
+ * column: value column. rows_ret: heap array of the caller (NULL when empty). num_rows_ret: length.
+ * Returns: NULL or error_no_memory. */
+struct error *top_compute(const struct profile *profile, size_t column, struct top_row **rows_ret,
+                          size_t *num_rows_ret) MUST_CHECK;
+
+enum top_order { TOP_BY_FLAT, TOP_BY_CUM };
+
+/* Prints header and table as `go tool pprof -top` (or -top -cum) does, at most max_rows rows (0: all).
+ * Returns: NULL or an error when `stream` can't be written. */
+struct error *top_print(const struct profile *profile, size_t column, enum top_order order, size_t max_rows,
+                        FILE *stream) MUST_CHECK;
+
+/* Writes a value with its unit scaled as pprof does ("1.50s", "512kB", "42").
+ * text: room for `text_bytes` bytes, always NUL-terminated. */
+void top_format_value(int64_t value, const char *unit, char *text, size_t text_bytes);
+
+#endif
