@@ -1,0 +1,309 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+
+#define TEMP_SUFFIX_BYTES 32
+#define TEMP_MAX_TRIES 100
+#define MAX_OUTPUTS 32
+#define TEMP_MODE 0600
+
+struct file_output {
+    char *name;      /* as the user gave it, for messages */
+    char *path;      /* what is replaced: `name` with its last symbolic links followed */
+    char *temp_path; /* NULL when written in place */
+    int fd;
+    int slot;    /* in temp_slots, or -1 */
+    mode_t mode; /* of the finished file */
+    bool replaces;
+    uid_t uid; /* owner of the file that is replaced */
+    gid_t gid;
+};
+
+/* Temporary files that exist now. A signal handler reads it: fixed memory, and the state of a slot
+ * decides whether its path is whole. */
+enum temp_state { TEMP_FREE, TEMP_FILLING, TEMP_SET };
+static struct temp_slot {
+    atomic_int state;
+    char path[PATH_MAX];
+} temp_slots[MAX_OUTPUTS];
+
+static int temp_slot_claim(const char *path)
+{
+    size_t num_bytes = strlen(path) + 1;
+
+    if (num_bytes > sizeof(temp_slots[0].path))
+        return -1;
+    for (int i = 0; i < MAX_OUTPUTS; i++) {
+        int expected = TEMP_FREE;
+        if (!atomic_compare_exchange_strong(&temp_slots[i].state, &expected, TEMP_FILLING))
+            continue;
+        memcpy(temp_slots[i].path, path, num_bytes);
+        atomic_store(&temp_slots[i].state, TEMP_SET);
+        return i;
+    }
+    return -1;
+}
+
+static void temp_slot_release(int slot)
+{
+    if (slot >= 0)
+        atomic_store(&temp_slots[slot].state, TEMP_FREE);
+}
+
+void file_output_emergency_unlink(void)
+{
+    int saved_errno = errno;
+
+    for (int i = 0; i < MAX_OUTPUTS; i++) {
+        if (atomic_load(&temp_slots[i].state) == TEMP_SET)
+            unlink(temp_slots[i].path);
+    }
+    errno = saved_errno;
+}
+
+static struct error *output_error(const struct file_output *output, int err)
+{
+    const char *hint = NULL;
+
+    if (err == EACCES || err == EPERM || err == EROFS)
+        hint = "choose a directory you may write to with -o";
+    else if (err == ENOSPC || err == EDQUOT)
+        hint = "free some space or choose another file system with -o";
+    else if (err == ENOENT || err == ENOTDIR)
+        hint = "create the directory first or choose another file with -o";
+    return error_from_errno(err, hint, "cannot write %s", output->name);
+}
+
+/* Follows the symbolic links of the last component, also to a file that does not exist yet (where
+ * realpath(3) would fail). */
+static struct error *output_resolve(struct file_output *output)
+{
+    CLEANUP(free) char *path = strdup(output->name);
+
+    if (!path)
+        return &error_no_memory;
+    for (int i = 0; i < 40; i++) { /* as many as the kernel follows, path_resolution(7) */
+        char target[PATH_MAX];
+        ssize_t length = readlink(path, target, sizeof(target) - 1);
+        if (length < 0) {
+            output->path = take_ptr(path);
+            return NULL; /* EINVAL: no link; others show when the file is opened */
+        }
+        target[length] = '\0';
+        const char *slash = strrchr(path, '/');
+        int dir_bytes = target[0] == '/' || !slash ? 0 : (int)(slash - path + 1);
+        char *next = NULL;
+        if (asprintf(&next, "%.*s%s", dir_bytes, path, target) < 0)
+            return &error_no_memory;
+        free(path);
+        path = next;
+    }
+    return output_error(output, ELOOP);
+}
+
+/* Makes the temporary file beside the final one: rename(2) works within one file system only. */
+static struct error *output_create_temp(struct file_output *output)
+{
+    const char *slash = strrchr(output->path, '/');
+    size_t dir_bytes = slash ? (size_t)(slash - output->path) + 1 : 0;
+    size_t temp_bytes = dir_bytes + TEMP_SUFFIX_BYTES;
+
+    output->temp_path = malloc(temp_bytes);
+    if (!output->temp_path)
+        return &error_no_memory;
+    for (int i = 0; i < TEMP_MAX_TRIES; i++) {
+        uint64_t random = 0;
+        if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random))
+            random = (uint64_t)getpid() << 32 | (unsigned)i;
+        snprintf(output->temp_path, temp_bytes, "%.*s.cprofiler-%016llx", (int)dir_bytes,
+                 output->path, (unsigned long long)random);
+        /* The slot first: a signal between open and claim would leave the file behind. Unlinking a
+         * name that we have not created yet is harmless: nobody else has it. */
+        output->slot = temp_slot_claim(output->temp_path);
+        output->fd =
+            open(output->temp_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, TEMP_MODE);
+        if (output->fd >= 0)
+            return NULL;
+        int err = errno;
+        temp_slot_release(output->slot);
+        output->slot = -1;
+        if (err != EEXIST) {
+            free(take_ptr(output->temp_path));
+            return output_error(output, err);
+        }
+    }
+    free(take_ptr(output->temp_path));
+    return output_error(output, EEXIST);
+}
+
+/* umask(2) can only be read by setting it, which other threads would see; /proc tells it. */
+static mode_t umask_read(void)
+{
+    CLEANUP(free) char *status = NULL;
+    struct error *err = file_read_all(AT_FDCWD, "/proc/self/status", 65536, &status, NULL);
+
+    if (!err) {
+        const char *line = strstr(status, "\nUmask:");
+        if (line)
+            return (mode_t)strtoul(line + strlen("\nUmask:"), NULL, 8) & 0777;
+    }
+    error_destroy(err);
+    mode_t mask = umask(022);
+    umask(mask);
+    return mask;
+}
+
+static struct error *output_open_in_place(struct file_output *output)
+{
+    /* O_NONBLOCK only to open: a FIFO without a reader would hang us before the command starts, and
+     * gives ENXIO this way (fifo(7)). */
+    output->fd = open(output->path, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (output->fd < 0 && errno == ENXIO)
+        return error_create(ERROR_FAILED, "start the reader of the FIFO first",
+                            "cannot write %s: nobody reads it", output->name);
+    if (output->fd < 0)
+        return output_error(output, errno);
+    int flags = fcntl(output->fd, F_GETFL);
+    if (flags < 0 || fcntl(output->fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
+        return output_error(output, errno);
+    return NULL;
+}
+
+static struct error *output_open(struct file_output *output)
+{
+    struct stat status;
+
+    RETURN_IF_ERROR(output_resolve(output));
+    if (stat(output->path, &status) < 0) {
+        if (errno != ENOENT)
+            return output_error(output, errno);
+        output->mode = 0666 & ~umask_read();
+        return output_create_temp(output);
+    }
+    if (S_ISDIR(status.st_mode))
+        return error_create(ERROR_FAILED, "name a file in it", "cannot write %s: Is a directory",
+                            output->name);
+    if (!S_ISREG(status.st_mode))
+        return output_open_in_place(output);
+    /* A file that may not be written is not to be replaced either, though rename would do it. */
+    if (faccessat(AT_FDCWD, output->path, W_OK, AT_EACCESS) < 0)
+        return output_error(output, errno);
+    output->replaces = true;
+    output->mode = status.st_mode & 0777;
+    output->uid = status.st_uid;
+    output->gid = status.st_gid;
+    return output_create_temp(output);
+}
+
+DEFINE_CLEANUP(file_output_destroy, struct file_output *)
+
+struct error *file_output_open(const char *path, struct file_output **output_ret)
+{
+    if (!path || !*path)
+        return error_create(ERROR_USAGE, "name a file with -o", "the output file has no name");
+    if (strcmp(path, "-") == 0)
+        return error_create(ERROR_USAGE, "name a file with -o; standard output is the target's",
+                            "cannot write a profile to standard output");
+
+    CLEANUP(file_output_destroy) struct file_output *output = calloc(1, sizeof(*output));
+    if (!output)
+        return &error_no_memory;
+    output->fd = -1;
+    output->slot = -1;
+    output->name = strdup(path);
+    if (!output->name)
+        return &error_no_memory;
+    RETURN_IF_ERROR(output_open(output));
+    *output_ret = take_ptr(output);
+    return NULL;
+}
+
+int file_output_fd(const struct file_output *output)
+{
+    return output->fd;
+}
+
+/* Makes the new name permanent, too: fsync of a file does not cover its directory (fsync(2)). */
+static void directory_sync(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    CLEANUP(free) char *directory = NULL;
+
+    if (slash)
+        directory = strndup(path, slash == path ? 1 : (size_t)(slash - path));
+    if (slash && !directory)
+        return;
+    CLEANUP(close) int fd = open(directory ? directory : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    /* Not an error: the file is complete and in its place; some file systems refuse this. */
+    if (fd >= 0)
+        fsync(fd);
+}
+
+static struct error *output_commit_temp(struct file_output *output)
+{
+    if (fsync(output->fd) < 0)
+        return output_error(output, errno);
+    /* Root keeps the owner of a file that it replaces; for others this fails and changes nothing.
+     */
+    if (output->replaces && (output->uid != geteuid() || output->gid != getegid()) &&
+        fchown(output->fd, output->uid, output->gid) < 0)
+        errno = 0;
+    if (fchmod(output->fd, output->mode) < 0)
+        return output_error(output, errno);
+    if (rename(output->temp_path, output->path) < 0)
+        return output_error(output, errno);
+    temp_slot_release(output->slot);
+    output->slot = -1;
+    free(take_ptr(output->temp_path));
+    directory_sync(output->path);
+    return NULL;
+}
+
+struct error *file_output_commit_take(struct file_output *output, uint64_t *num_bytes_ret)
+{
+    CLEANUP(file_output_destroy) struct file_output *guard = output;
+    struct stat status = {0};
+
+    if (fstat(output->fd, &status) < 0)
+        return output_error(output, errno);
+    if (output->temp_path) {
+        RETURN_IF_ERROR(output_commit_temp(output));
+    } else if (fsync(output->fd) < 0 && errno != EINVAL && errno != EROFS) {
+        /* EINVAL, EROFS: "fd is bound to a special file which does not support synchronization". */
+        return output_error(output, errno);
+    }
+    /* NFS and quotas report late, at close (close(2)). */
+    if (close(take_fd(&output->fd)) < 0 && errno != EINTR)
+        return output_error(output, errno);
+    if (num_bytes_ret)
+        *num_bytes_ret = (uint64_t)status.st_size;
+    (void)guard;
+    return NULL;
+}
+
+void file_output_destroy(struct file_output *output)
+{
+    if (!output)
+        return;
+    if (output->fd >= 0)
+        close(output->fd);
+    if (output->temp_path)
+        unlink(output->temp_path);
+    temp_slot_release(output->slot);
+    free(output->temp_path);
+    free(output->path);
+    free(output->name);
+    free(output);
+}
