@@ -1,72 +1,161 @@
-# cprofiler: plain make. `make help` tells the targets.
+# cprofiler: plain make. `make help` tells the targets and the variables.
 # Folders are the data flow: cmd target sampler unwind profile symbolize output base.
+# The scripts behind the longer targets are in .ci/.
+
+VERSION := 0.1.0
 
 O       ?= build
-CC      ?= gcc
-CLANG   ?= clang
 PREFIX  ?= /usr/local
 DESTDIR ?=
 SAN     ?=
 BPF     ?= 1
 WERROR  ?= 0
 V       ?= 0
-Q       := $(if $(filter 1,$(V)),,@)
-say      = $(if $(filter 1,$(V)),,@printf '  %-7s %s\n' $(1) $(2))
+CLANG   ?= clang
+PYTHON  ?= /usr/bin/python3
+JOBS    ?= $(shell nproc)
+FUZZ_CC ?= clang-14
+FUZZ_SECONDS ?= 60
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 
-VERSION := 0.1.0
+Q   := $(if $(filter 1,$(V)),,@)
+say  = $(if $(filter 1,$(V)),,@printf '  %-7s %s\n' $(1) $(2))
 
+# What is built from what. FOLDERS may be narrowed to build some rooms alone.
 FOLDERS := base profile target sampler unwind symbolize output cmd
 SOURCES := $(foreach d,$(FOLDERS),$(wildcard $(d)/*.c))
-PKGS    := libdw libelf libprotobuf-c zlib $(if $(filter 1,$(BPF)),libbpf)
-
-WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(if $(filter 1,$(WERROR)),-Werror)
-OPT     ?= -O2 -g
-SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
-CPPFLAGS_ALL := -I. -I$(O) -D_GNU_SOURCE -DCPROFILER_VERSION='"$(VERSION)"' -DHAVE_BPF=$(BPF) $(CPPFLAGS)
-CFLAGS_ALL = -std=gnu17 $(OPT) $(WARN) $(SANFLAGS) $(CFLAGS) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-LDLIBS_ALL = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -liberty -lm $(LDLIBS)
-
-PROTO_C := $(O)/output/profile.pb-c.c
-BPF_OBJ := $(if $(filter 1,$(BPF)),$(patsubst %.bpf.c,$(O)/%.bpf.o,$(wildcard sampler/bpf/*.bpf.c)))
 OBJECTS := $(SOURCES:%.c=$(O)/%.o) $(O)/output/profile.pb-c.o
 LIB_OBJECTS := $(filter-out $(O)/cmd/main.o,$(OBJECTS))
+BPF_OBJECTS := $(if $(filter 1,$(BPF)),$(patsubst %.bpf.c,$(O)/%.bpf.o,$(wildcard sampler/bpf/*.bpf.c)))
+UNIT_SOURCES := $(foreach d,$(FOLDERS),$(wildcard tests/unit/$(d)/test_*.c))
+UNIT_BINS := $(UNIT_SOURCES:%.c=$(O)/%)
+FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_BINS := $(FUZZ_SOURCES:tests/fuzz/%.c=$(O)/fuzz/%)
+FUZZ_LIB := $(O)/fuzz-lib/libcprofiler.a
 
-.PHONY: all unit clean
+# How. CFLAGS, CPPFLAGS, LDFLAGS and LDLIBS are the caller's and come last.
+OPT     ?= -O2 -g
+WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(if $(filter 1,$(WERROR)),-Werror)
+SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+ALL_CPPFLAGS := -I. -I$(O) -D_GNU_SOURCE -DCPROFILER_VERSION='"$(VERSION)"' -DHAVE_BPF=$(BPF) $(CPPFLAGS)
+ALL_CFLAGS := -std=gnu17 $(OPT) $(WARN) $(SANFLAGS) $(CFLAGS)
+ALL_LDLIBS := -ldw -lelf -lprotobuf-c -lz $(if $(filter 1,$(BPF)),-lbpf) -liberty -lm $(LDLIBS)
+COMPILE  = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d
+
+.PHONY: all unit demo check check-bare check-builds lint fuzz fuzz-bins bench install uninstall clean help FORCE
+.DELETE_ON_ERROR:
+
 all: $(O)/cprofiler
 
 $(O)/cprofiler: $(O)/cmd/main.o $(O)/libcprofiler.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS_ALL)
+	$(Q)$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(ALL_LDLIBS)
 
 $(O)/libcprofiler.a: $(LIB_OBJECTS)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
-$(O)/output/profile.pb-c.c: output/profile.proto
+$(O)/%.o: %.c $(BPF_OBJECTS) $(O)/.flags | $(O)/output/profile.pb-c.c
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D) && $(COMPILE) -include base/banned.h -c -o $@ $<
+
+$(O)/output/profile.pb-c.o: $(O)/output/profile.pb-c.c $(O)/.flags
+	$(call say,CC,$@)
+	$(Q)$(COMPILE) -Wno-error -c -o $@ $<
+
+$(O)/output/profile.pb-c.c: output/profile.proto $(O)/.flags
 	$(call say,PROTOC,$@)
 	$(Q)mkdir -p $(@D) && protoc-c --proto_path=output --c_out=$(@D) $<
 
-$(O)/output/profile.pb-c.o: $(PROTO_C)
-	$(call say,CC,$@)
-	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -Wno-error -MMD -MP -c -o $@ $<
-
-$(O)/%.bpf.o: %.bpf.c
+$(O)/%.bpf.o: %.bpf.c $(O)/.flags
 	$(call say,BPF,$@)
-	$(Q)mkdir -p $(@D) && $(CLANG) -O2 -g -target bpf -D__TARGET_ARCH_x86 -I. -I/usr/include/x86_64-linux-gnu -Wall -c -o $@ $<
+	$(Q)mkdir -p $(@D) && $(CLANG) -O2 -g -target bpf -D__TARGET_ARCH_x86 -I. -I/usr/include/x86_64-linux-gnu \
+		-Wall -MMD -MP -MF $@.d -c -o $@ $<
 
-$(O)/%.o: %.c $(BPF_OBJ) | $(PROTO_C)
-	$(call say,CC,$@)
-	$(Q)mkdir -p $(@D) && $(CC) $(CPPFLAGS_ALL) -include base/banned.h $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+# Changed flags rebuild everything. New flags are first tried on a probe per library, so that a
+# missing one is told by the name of its package.
+FLAGS_LINE := $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS)
+$(O)/.flags: FORCE
+	@mkdir -p $(@D)
+	@echo $(call quote,$(FLAGS_LINE)) | cmp -s - $@ || { \
+		CC='$(CC)' CLANG='$(CLANG)' BPF=$(BPF) .ci/probe && echo $(call quote,$(FLAGS_LINE)) > $@; }
+quote = '$(subst ','\'',$(1))'
 
-# Unit tests: tests/unit/<folder>/test_*.c, cmocka, one binary each.
-UNIT_SOURCES := $(wildcard tests/unit/*/test_*.c)
-UNIT_BINS := $(UNIT_SOURCES:%.c=$(O)/%)
+# Unit tests: one cmocka program for each tests/unit/FOLDER/test_NOUN.c.
 unit: $(UNIT_BINS)
 $(O)/tests/unit/%: tests/unit/%.c $(O)/libcprofiler.a
 	$(call say,TEST,$@)
-	$(Q)mkdir -p $(@D) && $(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -o $@ $< $(O)/libcprofiler.a -lcmocka $(LDFLAGS) $(LDLIBS_ALL)
+	$(Q)mkdir -p $(@D) && $(COMPILE) -o $@ $< $(O)/libcprofiler.a -lcmocka $(LDFLAGS) $(ALL_LDLIBS)
+
+# Fuzzers: libFuzzer programs over a library of their own, built with the same sanitizers.
+fuzz-bins: $(FUZZ_BINS)
+$(O)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ_LIB)
+	$(call say,FUZZER,$@)
+	$(Q)mkdir -p $(@D) && $(FUZZ_CC) $(ALL_CPPFLAGS) -std=gnu17 -O1 -g $(WARN) -fsanitize=fuzzer,address,undefined \
+		-fno-sanitize-recover=undefined -MMD -MP -MF $@.d -o $@ $< $(FUZZ_LIB) $(LDFLAGS) $(ALL_LDLIBS)
+$(FUZZ_LIB): FORCE
+	$(Q)$(MAKE) --no-print-directory O=$(O)/fuzz-lib CC=$(FUZZ_CC) SAN=fuzzer-no-link,address,undefined OPT='-O1 -g' $@
+
+fuzz: ## run every fuzzer for FUZZ_SECONDS (60) from its kept corpus
+	$(Q).ci/packages check
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) fuzz-bins
+	$(Q).ci/fuzz $(O) $(FUZZ_SECONDS)
+
+# The two commands of the README, and their kin. Each installs the packages that are missing first,
+# then calls make again, because the compilers may have come only now.
+demo: ## install what it needs, build, profile a real sqlite3, write build/demo/cpu.pprof
+	$(Q).ci/packages demo
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all
+	$(Q).ci/demo $(O)
+
+check: ## install what the tests need, build in every way, run the whole suite
+	$(Q).ci/packages check
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) check-builds
+	$(Q)O=$(abspath $(O)) CPROFILER=$(abspath $(O))/cprofiler $(PYTHON) -B -m pytest tests
+
+check-builds:
+	$(Q)$(MAKE) --no-print-directory O=$(O) WERROR=1 all unit
+	$(Q)$(MAKE) --no-print-directory O=$(O)/clang CC=clang WERROR=1 all
+	$(Q)$(MAKE) --no-print-directory O=$(O)/nobpf BPF=0 WERROR=1 all
+	$(Q)$(MAKE) --no-print-directory O=$(O)/san SAN=address,undefined all unit
+	$(Q)$(MAKE) --no-print-directory O=$(O)/tsan SAN=thread all unit
+	$(Q)$(MAKE) --no-print-directory O=$(O) fuzz-bins
+
+check-bare: ## run `make demo` and `make check` in a bare Debian 12 (debootstrap, chroot; needs root)
+	$(Q).ci/bare $(O)
+
+lint: ## run the lints of tests/lint alone
+	$(Q).ci/packages check
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all
+	$(Q)O=$(abspath $(O)) CPROFILER=$(abspath $(O))/cprofiler $(PYTHON) -B -m pytest tests/lint
+
+bench: ## measure accuracy, overhead and harm; print the tables of the manual
+	$(Q).ci/packages check
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all
+	$(Q)O=$(abspath $(O)) CPROFILER=$(abspath $(O))/cprofiler .ci/bench
+
+install: $(O)/cprofiler
+	install -D -m 755 $(O)/cprofiler $(DESTDIR)$(PREFIX)/bin/cprofiler
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/cprofiler
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/man/man1/,$(notdir $(wildcard man/*.1)))
 
 clean:
 	$(Q)rm -rf $(O)
 
--include $(shell find $(O) -name '*.d' 2>/dev/null)
+help:
+	@echo 'make              build $(O)/cprofiler'
+	@echo 'make unit         build the unit tests'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
+		printf 'make %-12s %s\n' "$$target" "$$text"; done
+	@echo 'make install      install program and man pages below DESTDIR and PREFIX ($(PREFIX)); also uninstall'
+	@echo 'make clean        remove $(O)'
+	@echo
+	@echo 'Variables: O=DIR (build) CC=gcc|clang SAN=address,undefined BPF=0 WERROR=1 V=1 OPT CFLAGS LDFLAGS'
+
+-include $(addsuffix .d,$(OBJECTS) $(BPF_OBJECTS) $(UNIT_BINS) $(FUZZ_BINS))
