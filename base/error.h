@@ -1,9 +1,9 @@
 /* Errors: the operation stops, and this value says why.
  *
  * An error is a value: `struct error *`, NULL means success. It carries one line of message (what
- * failed, on which object, why) and one line of hint (the one smallest thing the operator can do), or
- * no hint. Whoever receives an error either passes it on (perhaps with more context) or destroys it.
- * A function that returns an error leaves its `_ret` outputs untouched.
+ * failed, on which object, why) and one line of hint (the one smallest thing the operator can do),
+ * or no hint. Whoever receives an error either passes it on (perhaps with more context) or destroys
+ * it. A function that returns an error leaves its `_ret` outputs untouched.
  *
  * Not for losses: one sample or frame that is worse than it could be is counted in struct loss
  * (profile/loss.h). Only cmd/main.c prints errors and picks the exit status from the kind.
@@ -23,8 +23,8 @@ enum error_kind {
     ERROR_FAILED,      /* the operation could not be done: exit status 1 */
     ERROR_USAGE,       /* the command line is wrong: exit status 2 */
     ERROR_NO_MEMORY,   /* out of memory: exit status 1 */
-    ERROR_NOT_FOUND,   /* no such command, process or file: 1 (127 when a command is launched) */
-    ERROR_PERMISSION,  /* refused by the kernel or by file modes: 1 (126 when a command is launched) */
+    ERROR_NOT_FOUND,   /* no such command, process or file: 1 */
+    ERROR_PERMISSION,  /* refused by the kernel or by file modes: 1 */
     ERROR_UNSUPPORTED, /* this kernel, machine or build cannot do it: 1; a caller may fall back */
     ERROR_GONE,        /* the process went away while we looked at it: 1; often no failure at all */
 };
@@ -56,7 +56,8 @@ struct error *error_from_errno(int err, const char *hint, const char *format, ..
 
 /* Puts a formatted text and ": " in front of the message of `err`, which it consumes.
  * err: may be NULL, then NULL is returned. Returns: the error to use from now on. */
-struct error *error_prefix_take(struct error *err, const char *format, ...) PRINTF_LIKE(2, 3) MUST_CHECK;
+struct error *error_prefix_take(struct error *err, const char *format, ...)
+    PRINTF_LIKE(2, 3) MUST_CHECK;
 
 /* Sets the hint of `err` unless it has one, and returns `err` (NULL stays NULL).
  * hint: copied. Failure to copy leaves the error without a hint. */
@@ -66,11 +67,11 @@ struct error *error_with_hint(struct error *err, const char *hint) MUST_CHECK;
 void error_destroy(struct error *err);
 
 /* Returns `err` from the current function when it is not NULL. */
-#define RETURN_IF_ERROR(expression)                                                                \
-    do {                                                                                           \
-        struct error *return_if_error_ = (expression);                                             \
-        if (return_if_error_)                                                                      \
-            return return_if_error_;                                                               \
+#define RETURN_IF_ERROR(expression)                    \
+    do {                                               \
+        struct error *return_if_error_ = (expression); \
+        if (return_if_error_)                          \
+            return return_if_error_;                   \
     } while (0)
 
 #endif

@@ -12,10 +12,11 @@ struct option_row;
 
 struct command {
     const char *name;
-    const char *summary;                /* one line for the list of commands */
-    const char *const *synopsis;        /* NULL-terminated usage lines without "cprofiler" */
-    const struct option_row *options;   /* table, ended by a row without names; help follows from it */
-    const char *const *examples;        /* NULL-terminated lines for --help */
+    const char *summary;         /* one line for the list of commands */
+    const char *const *synopsis; /* NULL-terminated usage lines without "cprofiler" */
+    const struct option_row
+        *options;                /* table, ended by a row without names; help follows from it */
+    const char *const *examples; /* NULL-terminated lines for --help */
     /* Runs it. argv[0] is the command's name. status_ret: exit status of the program on success.
      * Returns: NULL, or the error that main() prints. */
     struct error *(*run)(int argc, char **argv, int *status_ret);

@@ -1,0 +1,400 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "cmd/commands.h"
+#include "cmd/options.h"
+#include "cmd/session.h"
+#include "cmd/signals.h"
+#include "cmd/summary.h"
+#include "output/writer.h"
+#include "target/diagnose.h"
+
+#define DEFAULT_ATTACH_SECONDS 30.0
+#define DEFAULT_MAX_MEMORY (64ULL << 20)
+#define MIN_MAX_MEMORY (1ULL << 20)
+
+struct record_options {
+    struct option_list pids;
+    const char *output;
+    const char *engine;
+    const char *json; /* NULL: no; "": stderr; else a file */
+    unsigned long hz;
+    double seconds; /* 0: the default */
+    unsigned long long max_memory;
+    bool children;
+    bool kernel;
+    bool inlines;
+    bool quiet;
+    bool verbose;
+    bool help;
+};
+
+#define FIELD(name) offsetof(struct record_options, name)
+
+static const struct option_row record_rows[] = {
+    {'o', "output", OPTION_STRING, FIELD(output), "FILE",
+     "profile to write (default cprofiler.NAME-PID.cpu.pprof)", .max = 0},
+    {'p', "pid", OPTION_LIST, FIELD(pids), "PID",
+     "attach to running processes: PID[,PID...] or a process name", .max = 0},
+    {'F', "frequency", OPTION_UINT, FIELD(hz), "HZ",
+     "samples per second of CPU time, 1 to 10000 (default 99)", .min = 1, .max = SAMPLER_MAX_HZ,
+     .range_reason = "above 10 kHz taking samples would cost the target more than it tells; 99 to "
+                     "999 is usual"},
+    {'d', "duration", OPTION_SECONDS, FIELD(seconds), "SECONDS",
+     "stop after this long (default 30 with -p, else when the command ends)", .max = 0},
+    {0, "children", OPTION_FLAG, FIELD(children), NULL,
+     "follow child processes (default); threads are always followed", .can_negate = true},
+    {0, "kernel", OPTION_FLAG, FIELD(kernel), NULL,
+     "sample kernel code too, where allowed (default)", .can_negate = true},
+    {0, "inlines", OPTION_FLAG, FIELD(inlines), NULL,
+     "expand inlined functions and source lines (default)", .can_negate = true},
+    {0, "engine", OPTION_STRING, FIELD(engine), "NAME",
+     "force a way of sampling: cpu-wide or per-task", .max = 0},
+    {0, "max-memory", OPTION_BYTES, FIELD(max_memory), "BYTES",
+     "bound for collected stacks; rare ones merge into [other] (default 64M)", .max = 0},
+    {0, "json", OPTION_OPTIONAL, FIELD(json), "FILE",
+     "print the summary as one JSON object to stderr, or to FILE", .max = 0},
+    {'q', "quiet", OPTION_FLAG, FIELD(quiet), NULL, "print nothing but errors", .max = 0},
+    {'v', "verbose", OPTION_FLAG, FIELD(verbose), NULL, "tell what is being done", .max = 0},
+    {'h', "help", OPTION_FLAG, FIELD(help), NULL, "show this help", .max = 0},
+    {.long_name = NULL},
+};
+
+static const char *const record_synopsis[] = {
+    "record [OPTIONS] [--] COMMAND [ARGS...]",
+    "record [OPTIONS] -p PID[,PID...]|NAME",
+    NULL,
+};
+
+static const char *const record_examples[] = {
+    "cprofiler record -o cpu.pprof -- ./app args    profile a command",
+    "cprofiler record -p 1234 -d 10                 attach to a process for 10 s",
+    "cprofiler report cpu.pprof                     show the top functions",
+    NULL,
+};
+
+/* --- what to record ------------------------------------------------------------------------- */
+
+static struct error *add_pid(pid_t pid, pid_t **pids, size_t *num_pids)
+{
+    pid_t *grown;
+
+    for (size_t i = 0; i < *num_pids; i++)
+        if ((*pids)[i] == pid)
+            return NULL;
+    grown = realloc(*pids, (*num_pids + 1) * sizeof(*grown));
+    if (!grown)
+        return &error_no_memory;
+    *pids = grown;
+    grown[(*num_pids)++] = pid;
+    return NULL;
+}
+
+/* One item of -p: a number is a pid, all else a process name. */
+static struct error *add_target(const char *item, pid_t **pids, size_t *num_pids)
+{
+    CLEANUP(free) pid_t *found = NULL;
+    size_t num_found = 0;
+    char *end;
+    long number;
+
+    if (!*item)
+        return error_create(ERROR_USAGE, "type: cprofiler record -p 1234,5678",
+                            "record: -p has an empty entry");
+    errno = 0;
+    number = strtol(item, &end, 10);
+    if (!*end) {
+        if (errno || number <= 0 || number > INT32_MAX)
+            return error_create(ERROR_USAGE, "type: cprofiler record -p 1234",
+                                "record: '%s' is no process id", item);
+        return add_pid((pid_t)number, pids, num_pids);
+    }
+    RETURN_IF_ERROR(diagnose_find_by_name(item, &found, &num_found));
+    for (size_t i = 0; i < num_found; i++)
+        RETURN_IF_ERROR(add_pid(found[i], pids, num_pids));
+    return NULL;
+}
+
+static struct error *resolve_targets(const struct option_list *list, pid_t **pids, size_t *num_pids)
+{
+    for (size_t i = 0; i < list->num_values; i++) {
+        CLEANUP(free) char *copy = strdup(list->values[i]);
+        char *rest = copy;
+        char *item;
+
+        if (!copy)
+            return &error_no_memory;
+        while ((item = strsep(&rest, ",")))
+            RETURN_IF_ERROR(add_target(item, pids, num_pids));
+    }
+    return NULL;
+}
+
+static struct error *check_usage(const struct record_options *options, bool has_command)
+{
+    bool has_pids = options->pids.num_values > 0;
+
+    if (!has_command && !has_pids)
+        return error_create(ERROR_USAGE,
+                            "type: cprofiler record -o cpu.pprof -- ./app args   or   cprofiler "
+                            "record -p PID",
+                            "record: nothing to record: no command and no -p PID");
+    if (has_command && has_pids)
+        return error_create(ERROR_USAGE, "give either -p PID or a command",
+                            "record: both -p and a command");
+    if (options->engine && strcmp(options->engine, sampler_cpu_wide.name) &&
+        strcmp(options->engine, sampler_per_task.name))
+        return error_create(ERROR_USAGE, "engines: cpu-wide, per-task", "record: no engine '%s'",
+                            options->engine);
+    if (options->max_memory < MIN_MAX_MEMORY)
+        return error_create(ERROR_USAGE, "type: --max-memory 64M",
+                            "record: --max-memory below 1M is too little to work with");
+    if (options->output && strcmp(options->output, "-") == 0)
+        return error_create(
+            ERROR_USAGE, "name a file: -o cpu.pprof",
+            "record: a profile cannot go to standard output, which is the command's");
+    return NULL;
+}
+
+/* --- writing -------------------------------------------------------------------------------- */
+
+/* What is being recorded and where it goes. */
+struct recording {
+    const struct record_options *options;
+    struct session session;
+    char default_path[192];
+    const char *path;
+    struct file_output *output;
+    struct summary_file files[1];
+    size_t num_files;
+};
+
+static struct error *open_output(struct recording *recording)
+{
+    char name[128];
+
+    recording->path = recording->options->output;
+    if (!recording->path) {
+        session_target_name(&recording->session, name);
+        snprintf(recording->default_path, sizeof(recording->default_path), "cprofiler.%s.cpu.pprof",
+                 name);
+        recording->path = recording->default_path;
+    }
+    return file_output_open(recording->path, &recording->output);
+}
+
+static struct error *write_output(struct recording *recording)
+{
+    struct file_output *output = take_ptr(recording->output);
+    struct error *err =
+        writer_pprof.write(&recording->session.cpu, file_output_fd(output), recording->path);
+    uint64_t num_bytes;
+
+    if (err) {
+        file_output_destroy(output);
+        return err;
+    }
+    RETURN_IF_ERROR(file_output_commit_take(output, &num_bytes));
+    recording->files[recording->num_files++] =
+        (struct summary_file){"cpu", recording->path, num_bytes};
+    return NULL;
+}
+
+/* The place asked for turned out full: keep the recording in the first place that takes it. */
+static struct error *rescue_output(struct recording *recording, struct error *cause)
+{
+    const char *const places[] = {getenv("TMPDIR"), "/var/tmp", "/tmp", "/dev/shm"};
+    CLEANUP(error_destroy) struct error *first = cause;
+    char name[128];
+
+    session_target_name(&recording->session, name);
+    for (size_t i = 0; i < ARRAY_LENGTH(places); i++) {
+        struct error *err;
+        char hint[320];
+
+        if (!places[i] || strlen(places[i]) > 64)
+            continue;
+        snprintf(recording->default_path, sizeof(recording->default_path),
+                 "%s/cprofiler.%.100s.cpu.pprof", places[i], name);
+        recording->path = recording->default_path;
+        err = file_output_open(recording->path, &recording->output);
+        if (!err)
+            err = write_output(recording);
+        if (err) {
+            error_destroy(err);
+            continue;
+        }
+        snprintf(hint, sizeof(hint), "the profile was kept as %s", recording->default_path);
+        return error_create(ERROR_FAILED, hint, "%s", first->message);
+    }
+    return take_ptr(first);
+}
+
+static struct error *write_json(struct recording *recording)
+{
+    const char *path = recording->options->json;
+    struct file_output *output = NULL;
+    CLEANUP(fclose) FILE *stream = NULL;
+    struct error *err;
+
+    if (!*path)
+        return summary_print_json(&recording->session, recording->files, recording->num_files,
+                                  stderr);
+    RETURN_IF_ERROR(file_output_open(path, &output));
+    stream = fdopen(fcntl(file_output_fd(output), F_DUPFD_CLOEXEC, 3), "w");
+    err = stream ? summary_print_json(&recording->session, recording->files, recording->num_files,
+                                      stream)
+                 : error_from_errno(errno, NULL, "cannot write '%s'", path);
+    if (err) {
+        file_output_destroy(output);
+        return err;
+    }
+    return file_output_commit_take(output, NULL);
+}
+
+static struct error *print_summary(struct recording *recording)
+{
+    if (recording->options->json)
+        return write_json(recording);
+    if (recording->options->quiet)
+        return NULL;
+    return summary_print(&recording->session, recording->files, recording->num_files, stderr);
+}
+
+/* --- while recording ------------------------------------------------------------------------ */
+
+static void print_progress(void *context, const struct session *session)
+{
+    char name[128];
+
+    (void)context;
+    session_target_name(session, name);
+    fprintf(stderr, "\rcprofiler: recording %s, %.0f s, %llu samples (Ctrl-C ends it) ", name,
+            (double)session->duration_ns / 1e9, (unsigned long long)session->num_samples);
+}
+
+/* A status line only where somebody reads it, and not into a command's own terminal output. */
+static bool shows_progress(const struct recording *recording)
+{
+    return !recording->options->quiet && !recording->options->json &&
+           recording->options->pids.num_values && isatty(STDERR_FILENO);
+}
+
+static struct error *record(struct recording *recording, const struct session_options *options)
+{
+    struct session *session = &recording->session;
+    CLEANUP(error_destroy) struct error *trouble = NULL;
+    struct error *err;
+
+    if (recording->options->output)
+        RETURN_IF_ERROR(open_output(recording));
+    RETURN_IF_ERROR(session_open(session, options));
+    if (!recording->output)
+        RETURN_IF_ERROR(open_output(recording));
+    trouble = session_record(session, shows_progress(recording) ? print_progress : NULL, NULL);
+    if (shows_progress(recording))
+        fputs("\r\033[K", stderr);
+    if (trouble && session->num_samples == 0)
+        return take_ptr(trouble);
+    RETURN_IF_ERROR(session_finish(session));
+    err = write_output(recording);
+    if (err)
+        err = rescue_output(recording, err);
+    if (recording->num_files) {
+        struct error *summary_error = print_summary(recording);
+
+        if (err)
+            error_destroy(summary_error);
+        else
+            err = summary_error;
+    }
+    return err ? err : take_ptr(trouble);
+}
+
+static void log_to_stderr(enum log_level level, const char *line)
+{
+    fprintf(stderr, "cprofiler: %s%s\n", level == LOG_WARNING ? "warning: " : "", line);
+}
+
+static struct error *run_recording(const struct record_options *options,
+                                   const struct session_options *session_options, int *status_ret)
+{
+    struct recording recording = {.options = options};
+    CLEANUP(error_destroy) struct error *err = record(&recording, session_options);
+    struct session *session = &recording.session;
+
+    *status_ret = 0;
+    file_output_destroy(recording.output);
+    if (!err && session->launch) {
+        int command_status;
+
+        if (!session->command_has_ended && !options->quiet)
+            fprintf(stderr, "cprofiler: recording is done; waiting for %s (pid %d) to end\n",
+                    session_options->argv[0], (int)launch_pid(session->launch));
+        command_status = session_wait_command(session);
+        session_deinit(session);
+        *status_ret = signals_end_as(command_status);
+        return NULL;
+    }
+    session_deinit(session);
+    return take_ptr(err);
+}
+
+static struct error *run_record(int argc, char **argv, int *status_ret)
+{
+    struct record_options options = {
+        .hz = SAMPLER_DEFAULT_HZ,
+        .max_memory = DEFAULT_MAX_MEMORY,
+        .children = true,
+        .kernel = true,
+        .inlines = true,
+    };
+    struct session_options session_options;
+    CLEANUP(free) pid_t *pids = NULL;
+    size_t num_pids = 0;
+    int first_word;
+
+    RETURN_IF_ERROR(options_parse(&cmd_record, argc, argv, true, &options, &first_word));
+    if (options.help) {
+        options_print_help(&cmd_record, stdout);
+        *status_ret = 0;
+        return NULL;
+    }
+    RETURN_IF_ERROR(check_usage(&options, first_word < argc));
+    if (options.verbose)
+        log_set_sink(log_to_stderr, LOG_DEBUG);
+    RETURN_IF_ERROR(resolve_targets(&options.pids, &pids, &num_pids));
+    RETURN_IF_ERROR(signals_install());
+    if (num_pids && options.seconds == 0)
+        options.seconds = DEFAULT_ATTACH_SECONDS;
+    session_options = (struct session_options){
+        .argv = num_pids ? NULL : argv + first_word,
+        .pids = pids,
+        .num_pids = num_pids,
+        .hz = (uint32_t)options.hz,
+        .kernel = options.kernel,
+        .follow_children = options.children,
+        .engine = options.engine,
+        .duration_ns = (uint64_t)(options.seconds * 1e9),
+        .max_memory_bytes = options.max_memory,
+        .inlines = options.inlines,
+    };
+    return run_recording(&options, &session_options, status_ret);
+}
+
+const struct command cmd_record = {
+    .name = "record",
+    .summary = "profile a command, or running processes",
+    .synopsis = record_synopsis,
+    .options = record_rows,
+    .examples = record_examples,
+    .run = run_record,
+};

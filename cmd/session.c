@@ -1,0 +1,467 @@
+#include "cmd/session.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/procfs.h"
+#include "cmd/signals.h"
+#include "target/diagnose.h"
+#include "target/threads.h"
+
+/* How long to sleep at most: sideband rings are drained at least this often. */
+#define DRAIN_INTERVAL_MS 200
+#define PROGRESS_INTERVAL_NS 1000000000ULL
+
+/* --- opening -------------------------------------------------------------------------------- */
+
+static struct error *open_tables(struct session *session)
+{
+    struct string_table *strings = &session->table.strings;
+
+    RETURN_IF_ERROR(stack_table_init(&session->table));
+    RETURN_IF_ERROR(
+        profile_init_cpu(&session->cpu, &session->table, 1000000000ULL / session->options.hz));
+    RETURN_IF_ERROR(string_table_add(strings, "pid", &session->key_pid));
+    RETURN_IF_ERROR(string_table_add(strings, "thread_id", &session->key_thread_id));
+    RETURN_IF_ERROR(string_table_add(strings, "thread_name", &session->key_thread_name));
+    RETURN_IF_ERROR(string_table_add(strings, "comm", &session->key_comm));
+    session->chain = malloc(sizeof(*session->chain));
+    return session->chain ? NULL : &error_no_memory;
+}
+
+/* Opens the first engine that this host and user allow, or just the one asked for. */
+static struct error *open_sampler(struct session *session)
+{
+    static const struct sampler_ops *const ladder[] = {&sampler_cpu_wide, &sampler_per_task};
+    const struct session_options *options = &session->options;
+    struct sampler_options sampler_options = {
+        .hz = options->hz,
+        .stack_bytes = SAMPLER_DEFAULT_STACK_BYTES,
+        .kernel = options->kernel,
+        .follow_children = options->follow_children,
+        .enable_on_exec = options->argv != NULL,
+    };
+    struct error *err = NULL;
+
+    for (size_t i = 0; i < ARRAY_LENGTH(ladder); i++) {
+        if (options->engine && strcmp(options->engine, ladder[i]->name))
+            continue;
+        if (err) {
+            log_info("engine %s: %s", ladder[i - 1]->name, err->message);
+            free(session->engine_note);
+            session->engine_note = strdup(err->message);
+            error_destroy(err);
+        }
+        err = ladder[i]->open(&sampler_options, &session->sampler);
+        if (!err) {
+            session->sampler_ops = ladder[i];
+            return NULL;
+        }
+        if (err->kind != ERROR_PERMISSION && err->kind != ERROR_UNSUPPORTED)
+            return err;
+    }
+    return err;
+}
+
+static struct error *open_launch(struct session *session)
+{
+    pid_t pid;
+
+    RETURN_IF_ERROR(launch_start(session->options.argv, &session->launch));
+    pid = launch_pid(session->launch);
+    signals_forward_to(pid);
+    RETURN_IF_ERROR(target_add_launched(session->target, pid));
+    RETURN_IF_ERROR(open_sampler(session));
+    return session->sampler_ops->attach(session->sampler, pid, pid);
+}
+
+static struct error *attach_thread(void *context, pid_t pid, pid_t tid)
+{
+    struct session *session = context;
+
+    return session->sampler_ops->attach(session->sampler, pid, tid);
+}
+
+static struct error *check_processes(struct session *session)
+{
+    size_t num_pids = session->options.num_pids;
+
+    for (size_t i = 0; i < num_pids; i++)
+        RETURN_IF_ERROR(diagnose_process(session->options.pids[i]));
+    session->pidfds = malloc(num_pids * sizeof(*session->pidfds));
+    session->cpu_before_ns = calloc(num_pids, sizeof(*session->cpu_before_ns));
+    if (!session->pidfds || !session->cpu_before_ns)
+        return &error_no_memory;
+    for (size_t i = 0; i < num_pids; i++)
+        session->pidfds[i] = (int)syscall(SYS_pidfd_open, session->options.pids[i], 0);
+    return NULL;
+}
+
+static struct error *open_attach(struct session *session)
+{
+    RETURN_IF_ERROR(check_processes(session));
+    RETURN_IF_ERROR(open_sampler(session));
+    for (size_t i = 0; i < session->options.num_pids; i++)
+        RETURN_IF_ERROR(
+            error_prefix_take(threads_visit(session->options.pids[i], attach_thread, session, NULL),
+                              "process %d", (int)session->options.pids[i]));
+    return NULL;
+}
+
+struct error *session_open(struct session *session, const struct session_options *options)
+{
+    struct unwind_options unwind_options = {.live_tail = true};
+
+    memset(session, 0, sizeof(*session));
+    session->options = *options;
+    session->unwind_ops = &unwind_cfi;
+    RETURN_IF_ERROR(open_tables(session));
+    RETURN_IF_ERROR(target_create(&session->table, &session->target));
+    RETURN_IF_ERROR(
+        session->unwind_ops->create(&unwind_options, session->target, &session->unwinder));
+    return options->argv ? open_launch(session) : open_attach(session);
+}
+
+/* --- one event ------------------------------------------------------------------------------ */
+
+/* Unwinds; a sample of a process that no event told of still counts, as one reason frame. */
+static struct error *make_chain(struct session *session, struct process *process,
+                                const struct sample *sample)
+{
+    struct callchain *chain = session->chain;
+
+    if (!process) {
+        chain->num_frames = 0;
+        chain->stop = REASON_NO_MAPPING;
+        callchain_push(chain, 0, 0, REASON_NO_MAPPING);
+        return NULL;
+    }
+    if (sample->num_kernel_pcs && !session->kernel_mapping)
+        RETURN_IF_ERROR(target_kernel_mapping(session->target, &session->kernel_mapping));
+    session->unwind_ops->unwind(session->unwinder, process, sample, session->kernel_mapping, chain);
+    return NULL;
+}
+
+static struct error *add_sample(struct session *session, const struct sample *sample)
+{
+    struct process *process = target_find(session->target, sample->pid);
+    struct label labels[] = {
+        {.key = session->key_pid, .num = sample->pid},
+        {.key = session->key_thread_id, .num = sample->tid},
+        {.key = session->key_thread_name},
+        {.key = session->key_comm},
+    };
+    int64_t values[] = {1, (int64_t)sample->weight};
+    enum loss_kind loss;
+    uint32_t stack, label_set;
+
+    if (process) {
+        labels[2].str = process_thread_name(process, sample->tid);
+        labels[3].str = process->comm;
+    }
+    RETURN_IF_ERROR(make_chain(session, process, sample));
+    RETURN_IF_ERROR(stack_table_intern(&session->table, session->chain, &stack));
+    RETURN_IF_ERROR(
+        stack_table_add_label_set(&session->table, labels, ARRAY_LENGTH(labels), &label_set));
+    RETURN_IF_ERROR(profile_add(&session->cpu, stack, label_set, values));
+
+    session->num_samples++;
+    session->sampled_ns += sample->weight;
+    session->num_kernel_samples += sample->in_kernel;
+    session->num_complete += session->chain->stop == REASON_NONE;
+    loss = frame_reason_loss((enum frame_reason)session->chain->stop);
+    if (loss < LOSS_NUM_KINDS)
+        session->cpu.loss.counts[loss]++;
+    return NULL;
+}
+
+/* Receives every event in order of time; the first error is kept and ends the recording. */
+static void handle_event(void *context, const struct event *event)
+{
+    struct session *session = context;
+
+    if (session->failure)
+        return;
+    if (event->type == EVENT_SAMPLE)
+        session->failure = add_sample(session, event->sample);
+    else if (event->type == EVENT_LOSS && event->loss.kind < LOSS_NUM_KINDS)
+        session->cpu.loss.counts[event->loss.kind] += event->loss.count;
+    else
+        session->failure = target_handle_event(session->target, event);
+}
+
+/* --- recording ------------------------------------------------------------------------------ */
+
+static struct error *drain(struct session *session, bool final)
+{
+    size_t num_samples;
+
+    RETURN_IF_ERROR(
+        session->sampler_ops->drain(session->sampler, final, handle_event, session, &num_samples));
+    if (session->failure)
+        return take_ptr(session->failure);
+    if (stack_table_bytes(&session->table) > session->options.max_memory_bytes)
+        return profile_limit_memory(&session->cpu, session->options.max_memory_bytes);
+    return NULL;
+}
+
+/* CPU time of a process by the kernel's accounting, threads that ended included. */
+static bool process_cpu_ns(pid_t pid, uint64_t *cpu_ns_ret)
+{
+    CLEANUP(error_destroy) struct error *err = NULL;
+    struct procfs_stat stat;
+
+    err = procfs_stat_read(pid, &stat);
+    if (err)
+        return false;
+    *cpu_ns_ret =
+        (stat.utime_ticks + stat.stime_ticks) * 1000000000ULL / (uint64_t)sysconf(_SC_CLK_TCK);
+    return true;
+}
+
+/* Enables the events first and reads the maps after, so that nothing falls between the two. */
+static struct error *begin(struct session *session)
+{
+    const struct session_options *options = &session->options;
+
+    session->start_ns = clock_monotonic_ns();
+    session->cpu.time_ns = (int64_t)clock_realtime_ns();
+    RETURN_IF_ERROR(session->sampler_ops->start(session->sampler));
+    session->sampler_ops->info(session->sampler, &session->sampler_info);
+    if (session->launch)
+        return launch_go(session->launch);
+    for (size_t i = 0; i < options->num_pids; i++) {
+        process_cpu_ns(options->pids[i], &session->cpu_before_ns[i]);
+        RETURN_IF_ERROR(target_add_process(session->target, options->pids[i], i == 0, NULL));
+    }
+    return NULL;
+}
+
+/* Closes the pidfds of processes that ended. Returns: whether any attached process still lives. */
+static bool any_target_alive(struct session *session)
+{
+    bool alive = false;
+
+    if (session->launch) {
+        if (!session->command_has_ended) {
+            unsigned long long cpu_ns = 0;
+
+            session->command_has_ended =
+                launch_wait(session->launch, false, &session->command_status, &cpu_ns);
+            if (session->command_has_ended)
+                session->due_ns = cpu_ns;
+        }
+        return !session->command_has_ended;
+    }
+    for (size_t i = 0; i < session->options.num_pids; i++) {
+        struct pollfd poll_fd = {.fd = session->pidfds[i], .events = POLLIN};
+
+        if (session->pidfds[i] < 0)
+            alive |= kill(session->options.pids[i], 0) == 0 || errno == EPERM;
+        else
+            alive |= poll(&poll_fd, 1, 0) == 0;
+    }
+    return alive;
+}
+
+/* Sleeps until samples wait, the target may have ended, a signal came, or it is time to look. */
+static void wait_for_work(struct session *session, uint64_t end_ns)
+{
+    struct pollfd fds[3] = {
+        {.fd = session->sampler_ops->wait_fd(session->sampler), .events = POLLIN},
+        {.fd = signals_fd(), .events = POLLIN},
+        {.fd = session->launch                  ? launch_pidfd(session->launch)
+               : session->options.num_pids == 1 ? session->pidfds[0]
+                                                : -1,
+         .events = POLLIN},
+    };
+    uint64_t now_ns = clock_monotonic_ns();
+    int timeout_ms = DRAIN_INTERVAL_MS;
+
+    if (end_ns && end_ns <= now_ns)
+        return;
+    if (end_ns && (end_ns - now_ns) / 1000000 < (uint64_t)timeout_ms)
+        timeout_ms = (int)((end_ns - now_ns + 999999) / 1000000);
+    poll(fds, ARRAY_LENGTH(fds), timeout_ms);
+}
+
+/* How much CPU time there was to sample, where the kernel's accounting covers just this recording.
+ */
+static void compute_due(struct session *session)
+{
+    const struct session_options *options = &session->options;
+
+    session->sampler_ops->info(session->sampler, &session->sampler_info);
+    if (!session->sampler_info.has_kernel)
+        return; /* accounting includes kernel time, our samples do not */
+    if (session->launch) {
+        session->has_due = session->command_has_ended && options->follow_children;
+    } else {
+        session->due_ns = 0;
+        session->has_due = true;
+        for (size_t i = 0; i < options->num_pids; i++) {
+            uint64_t now_ns;
+
+            if (process_cpu_ns(options->pids[i], &now_ns))
+                session->due_ns += now_ns - session->cpu_before_ns[i];
+            else
+                session->has_due = false;
+        }
+    }
+    if (!session->has_due && session->sampler_info.has_exact_cpu) {
+        session->due_ns = session->sampler_info.exact_cpu_ns;
+        session->has_due = true;
+    }
+}
+
+struct error *session_record(struct session *session, session_progress_fn *progress, void *context)
+{
+    uint64_t next_progress_ns, end_ns;
+    CLEANUP(error_destroy) struct error *err = begin(session);
+
+    if (err)
+        return take_ptr(err);
+    next_progress_ns = session->start_ns + PROGRESS_INTERVAL_NS;
+    end_ns = session->options.duration_ns ? session->start_ns + session->options.duration_ns : 0;
+    while (!signals_received() && any_target_alive(session)) {
+        uint64_t now_ns = clock_monotonic_ns();
+
+        if (end_ns && now_ns >= end_ns)
+            break;
+        if (progress && now_ns >= next_progress_ns) {
+            session->duration_ns = now_ns - session->start_ns;
+            progress(context, session);
+            next_progress_ns = now_ns + PROGRESS_INTERVAL_NS;
+        }
+        wait_for_work(session, end_ns);
+        err = drain(session, false);
+        if (err)
+            break;
+    }
+    session->sampler_ops->stop(session->sampler);
+    session->duration_ns = clock_monotonic_ns() - session->start_ns;
+    session->cpu.duration_ns = (int64_t)session->duration_ns;
+    if (!err)
+        err = drain(session, true);
+    compute_due(session);
+    return take_ptr(err);
+}
+
+/* --- finishing ------------------------------------------------------------------------------ */
+
+/* How many nanoseconds each location stands for: decides the order of symbolization. */
+static struct error *weigh_locations(const struct session *session, uint64_t **weights_ret)
+{
+    const struct stack_table *table = &session->table;
+    CLEANUP(free) uint64_t *weights = calloc(table->num_locations + 1, sizeof(*weights));
+
+    if (!weights)
+        return &error_no_memory;
+    for (size_t i = 0; i < session->cpu.num_samples; i++) {
+        const struct profile_sample *sample = &session->cpu.samples[i];
+        const struct stack *stack = &table->stacks[sample->stack];
+
+        for (uint32_t j = 0; j < stack->num_locations; j++)
+            weights[table->stack_locations[stack->first + j]] += (uint64_t)sample->values[0];
+    }
+    *weights_ret = take_ptr(weights);
+    return NULL;
+}
+
+static struct error *add_comments(struct session *session)
+{
+    struct profile *cpu = &session->cpu;
+
+    RETURN_IF_ERROR(profile_add_comment(cpu, "cprofiler " CPROFILER_VERSION ", %s, %u Hz",
+                                        session->sampler_info.engine, session->options.hz));
+    if (session->options.argv) {
+        char line[1024];
+        size_t used = 0;
+
+        for (char *const *word = session->options.argv; *word && used < sizeof(line); word++)
+            used += (size_t)snprintf(line + used, sizeof(line) - used, " %s", *word);
+        RETURN_IF_ERROR(profile_add_comment(cpu, "command:%s", line));
+    }
+    RETURN_IF_ERROR(profile_add_comment(cpu, "stacks complete: %llu of %llu samples",
+                                        (unsigned long long)session->num_complete,
+                                        (unsigned long long)session->num_samples));
+    for (int kind = 0; kind < LOSS_NUM_KINDS; kind++)
+        if (cpu->loss.counts[kind] || kind == LOSS_LOST || kind == LOSS_THROTTLED)
+            RETURN_IF_ERROR(profile_add_comment(cpu, "loss: %s %llu",
+                                                loss_name((enum loss_kind)kind),
+                                                (unsigned long long)cpu->loss.counts[kind]));
+    return NULL;
+}
+
+struct error *session_finish(struct session *session)
+{
+    CLEANUP(free) uint64_t *weights = NULL;
+    struct symbolize_options options = {.inlines = session->options.inlines};
+
+    RETURN_IF_ERROR(weigh_locations(session, &weights));
+    options.location_weights = weights;
+    RETURN_IF_ERROR(symbolize_table(&session->table, session->target, &options, &session->symbols));
+    loss_add(&session->cpu.loss, &session->symbols.loss);
+    loss_add(&session->cpu.loss, target_loss(session->target));
+    RETURN_IF_ERROR(add_comments(session));
+    return profile_check(&session->cpu, true);
+}
+
+int session_wait_command(struct session *session)
+{
+    unsigned long long cpu_ns;
+
+    if (!session->command_has_ended)
+        session->command_has_ended =
+            launch_wait(session->launch, true, &session->command_status, &cpu_ns);
+    return session->command_status;
+}
+
+void session_target_name(const struct session *session, char *text)
+{
+    pid_t pid = session->launch ? launch_pid(session->launch) : session->options.pids[0];
+    char comm[PROCFS_COMM_BYTES * 4] = "process";
+    const char *name = comm;
+
+    if (session->launch) {
+        const char *slash = strrchr(session->options.argv[0], '/');
+
+        name = slash ? slash + 1 : session->options.argv[0];
+    } else {
+        error_destroy(procfs_comm_read(pid, pid, comm));
+    }
+    snprintf(text, 128, "%.64s-%d", *name ? name : "process", (int)pid);
+    for (char *c = text; *c; c++)
+        if (*c == '/' || (unsigned char)*c <= ' ' || *c == 127)
+            *c = '_';
+}
+
+void session_deinit(struct session *session)
+{
+    if (session->sampler)
+        session->sampler_ops->destroy(session->sampler);
+    if (session->unwinder)
+        session->unwind_ops->destroy(session->unwinder);
+    for (size_t i = 0; session->pidfds && i < session->options.num_pids; i++)
+        if (session->pidfds[i] >= 0)
+            close(session->pidfds[i]);
+    free(session->pidfds);
+    free(session->cpu_before_ns);
+    signals_forward_to(0);
+    launch_destroy(session->launch);
+    target_destroy(session->target);
+    profile_deinit(&session->cpu);
+    stack_table_deinit(&session->table);
+    error_destroy(session->failure);
+    free(session->engine_note);
+    free(session->chain);
+    memset(session, 0, sizeof(*session));
+}

@@ -1,0 +1,99 @@
+/* A recording session: the only place where the stages meet.
+ *
+ *     sampler -> struct event -> target (who, what is mapped)
+ *                             -> unwind -> struct callchain -> stack_table_intern -> profile_add
+ *     at the end: symbolize_table
+ *
+ * Not the command line (record.c), not what is printed (summary.c), not files.
+ * Ownership: the caller owns the session. Threads: one.
+ */
+#ifndef CMD_SESSION_H
+#define CMD_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "profile/profile.h"
+#include "sampler/sampler.h"
+#include "symbolize/symbolize.h"
+#include "target/launch.h"
+#include "target/target.h"
+#include "unwind/unwind.h"
+
+struct session_options {
+    char *const *argv; /* command to launch, NULL-terminated; NULL when attaching */
+    const pid_t *pids; /* processes to attach to */
+    size_t num_pids;
+    uint32_t hz;
+    bool kernel; /* sample kernel mode where allowed */
+    bool follow_children;
+    const char *engine;   /* "cpu-wide", "per-task"; NULL: the best that works */
+    uint64_t duration_ns; /* 0: until the target ends */
+    uint64_t max_memory_bytes;
+    bool inlines;
+};
+
+struct session {
+    struct session_options options;
+    struct stack_table table;
+    struct profile cpu;
+    struct target *target;
+    const struct sampler_ops *sampler_ops;
+    struct sampler *sampler;
+    struct sampler_info sampler_info;
+    char *engine_note; /* why a better engine was refused; NULL when none was */
+    const struct unwind_ops *unwind_ops;
+    struct unwinder *unwinder;
+    struct launch *launch;
+    int *pidfds;             /* one for each attached process; -1 once it ended */
+    uint64_t *cpu_before_ns; /* CPU time of each attached process at the start */
+    struct callchain *chain; /* scratch */
+    struct error *failure;   /* first error inside an event handler */
+    uint32_t kernel_mapping;
+    uint32_t key_pid, key_thread_id, key_thread_name, key_comm; /* label keys, string ids */
+
+    uint64_t start_ns; /* CLOCK_MONOTONIC */
+    uint64_t duration_ns;
+    uint64_t num_samples;
+    uint64_t num_kernel_samples;
+    uint64_t num_complete; /* samples whose stack is complete */
+    uint64_t sampled_ns;   /* sum of weights */
+    bool has_due;          /* due_ns is known */
+    uint64_t due_ns;       /* CPU time of the target by the kernel's own accounting */
+    struct symbolize_result symbols;
+    bool command_has_ended;
+    int command_status; /* wait status */
+};
+
+/* Progress, called about once a second while recording. */
+typedef void session_progress_fn(void *context, const struct session *session);
+
+/* Starts: forks the command (held before its execve) or checks the processes, opens the best
+ * engine. Nothing runs yet. session: the caller's storage, deinitialised by session_deinit() even
+ * on failure. Returns: NULL or the error to show. */
+struct error *session_open(struct session *session,
+                           const struct session_options *options) MUST_CHECK;
+
+/* Records until the target ends, the time is up, or a signal came. The launched command may run on.
+ * Returns: NULL or an error; what was recorded before it stays in the session. */
+struct error *session_record(struct session *session, session_progress_fn *progress,
+                             void *context) MUST_CHECK;
+
+/* Names everything and completes the profile: comments, losses, checks. Returns: NULL or an error.
+ */
+struct error *session_finish(struct session *session) MUST_CHECK;
+
+/* Waits for the launched command to end. Returns: its wait status. */
+int session_wait_command(struct session *session);
+
+/* Tells a name for the target as a file name part: "redis-server-1234". text: room for 128 bytes.
+ */
+void session_target_name(const struct session *session, char *text);
+
+/* Detaches and frees everything; a zeroed session is fine. */
+void session_deinit(struct session *session);
+
+#endif

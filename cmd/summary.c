@@ -1,0 +1,302 @@
+#include "cmd/summary.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "output/top.h"
+
+#define NUM_TOP 5
+#define CPU_COLUMN 1
+
+/* The figures that both forms show. Shares are fractions, NAN-free: 0 samples give 0 or 1. */
+struct figures {
+    double seconds;
+    double cpu_seconds;
+    double kernel_share;
+    double complete_share;
+    double named_share;
+    double due_share; /* samples taken / due; valid when the session has_due */
+    double own_cpu_seconds;
+    uint64_t own_rss_bytes;
+    size_t num_processes;
+    size_t num_threads;
+    const char *worst_path; /* basename; NULL when everything is named */
+    int64_t total;
+    struct top_row *rows;
+    size_t num_rows;
+};
+
+static double share(uint64_t part, uint64_t whole, double of_nothing)
+{
+    return whole ? (double)part / (double)whole : of_nothing;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+static struct error *compute_figures(const struct session *session, struct figures *figures)
+{
+    struct rusage usage = {0};
+    uint32_t worst = session->symbols.worst_mapping;
+
+    getrusage(RUSAGE_SELF, &usage);
+    *figures = (struct figures){
+        .seconds = (double)session->duration_ns / 1e9,
+        .cpu_seconds = (double)session->sampled_ns / 1e9,
+        .kernel_share = share(session->num_kernel_samples, session->num_samples, 0),
+        .complete_share = share(session->num_complete, session->num_samples, 1),
+        .named_share = share(session->symbols.weight_named, session->symbols.weight_total, 1),
+        .due_share = share(session->sampled_ns, session->due_ns, 1),
+        .own_cpu_seconds = (double)clock_self_cpu_ns() / 1e9,
+        .own_rss_bytes = (uint64_t)usage.ru_maxrss * 1024,
+        .total = profile_total(&session->cpu, CPU_COLUMN),
+    };
+    target_counts(session->target, &figures->num_processes, &figures->num_threads);
+    if (worst && worst <= session->table.num_mappings)
+        figures->worst_path = base_name(
+            string_table_get(&session->table.strings, session->table.mappings[worst - 1].path));
+    return top_compute(&session->cpu, CPU_COLUMN, &figures->rows, &figures->num_rows);
+}
+
+/* Digits in groups of three: "2 871". text: room for 32 bytes. */
+static const char *grouped(uint64_t number, char *text)
+{
+    char digits[24];
+    int num_digits = snprintf(digits, sizeof(digits), "%llu", (unsigned long long)number);
+    char *out = text;
+
+    for (int i = 0; i < num_digits; i++) {
+        if (i && (num_digits - i) % 3 == 0)
+            *out++ = ' ';
+        *out++ = digits[i];
+    }
+    *out = '\0';
+    return text;
+}
+
+static void print_size(uint64_t num_bytes, FILE *stream)
+{
+    if (num_bytes < 1024)
+        fprintf(stream, "%llu B", (unsigned long long)num_bytes);
+    else if (num_bytes < 1024 * 1024)
+        fprintf(stream, "%.0f KB", (double)num_bytes / 1024);
+    else
+        fprintf(stream, "%.1f MB", (double)num_bytes / (1024 * 1024));
+}
+
+/* Text without control characters, for the terminal: names come from the target. */
+static void print_clean(const char *text, FILE *stream)
+{
+    for (; *text; text++)
+        fputc((unsigned char)*text < ' ' || *text == 127 ? '?' : *text, stream);
+}
+
+/* The loss that cost most stacks, with what to do about it. */
+static void print_stack_remedy(const struct session *session, FILE *stream)
+{
+    static const struct {
+        enum loss_kind kind;
+        const char *remedy;
+    } remedies[] = {
+        {LOSS_TRUNCATED, "stacks deeper than the copied 32 KB; the process ended before its stack "
+                         "could be read further"},
+        {LOSS_NO_UNWIND_INFO,
+         "code without unwind information: compile it with -fasynchronous-unwind-tables"},
+        {LOSS_JIT, "JIT code without frame pointers: java -XX:+PreserveFramePointer"},
+        {LOSS_NO_MAPPING, "code outside every known mapping: it was unmapped before it was read"},
+        {LOSS_BAD_CFA, "unwind information that makes no sense at these addresses"},
+        {LOSS_TOO_DEEP, "recursion deeper than 4096 frames"},
+        {LOSS_32BIT, "32-bit tasks are counted, not unwound"},
+        {LOSS_NO_REGISTERS, "the kernel gave no user registers for these samples"},
+    };
+    size_t worst = 0;
+
+    for (size_t i = 1; i < ARRAY_LENGTH(remedies); i++)
+        if (session->cpu.loss.counts[remedies[i].kind] >
+            session->cpu.loss.counts[remedies[worst].kind])
+            worst = i;
+    if (session->cpu.loss.counts[remedies[worst].kind])
+        fprintf(stream, "  incomplete stacks: mostly %s\n", remedies[worst].remedy);
+}
+
+static void print_sampling_remedies(const struct session *session, const struct figures *figures,
+                                    FILE *stream)
+{
+    const uint64_t *losses = session->cpu.loss.counts;
+
+    if (session->num_samples == 0)
+        fprintf(stream, "  no samples: the target used no CPU time while it was recorded\n");
+    if (losses[LOSS_LOST])
+        fprintf(stream, "  samples lost: cprofiler got too little CPU; lower -F%s\n",
+                session->sampler_info.ring_is_small ? ", or raise ulimit -l (rings are small)"
+                                                    : "");
+    else if (session->sampler_info.ring_is_small)
+        fprintf(stream, "  rings are small (%llu KB in all): raise ulimit -l or run as root\n",
+                (unsigned long long)session->sampler_info.ring_bytes / 1024);
+    if (losses[LOSS_THROTTLED])
+        fprintf(stream, "  throttled by the kernel: lower -F, or sysctl "
+                        "kernel.perf_cpu_time_max_percent=0\n");
+    if (losses[LOSS_MERGED])
+        fprintf(stream, "  %llu samples merged into [other]: raise --max-memory\n",
+                (unsigned long long)losses[LOSS_MERGED]);
+    if (session->has_due && session->due_ns > 1000000000ULL &&
+        (figures->due_share < 0.95 || figures->due_share > 1.05)) {
+        fprintf(stream, "  samples stand for %.0f %% of the CPU time used (%.2f s)",
+                100 * figures->due_share, (double)session->due_ns / 1e9);
+        if (strcmp(session->sampler_ops->name, "per-task") == 0)
+            fprintf(stream, ": threads that live shorter than 1/Hz are missed without the "
+                            "cpu-wide engine (root or cap_perfmon,cap_bpf)");
+        fputc('\n', stream);
+    }
+    if (session->options.kernel && !session->sampler_info.has_kernel)
+        fprintf(stream, "  kernel not sampled: run as root, or sysctl "
+                        "kernel.perf_event_paranoid=1\n");
+}
+
+static void print_quality(const struct session *session, const struct figures *figures,
+                          FILE *stream)
+{
+    const uint64_t *losses = session->cpu.loss.counts;
+
+    fprintf(stream, "  stacks complete %.1f %%, frames named %.1f %%",
+            100 * figures->complete_share, 100 * figures->named_share);
+    if (figures->worst_path) {
+        fprintf(stream, " (worst: ");
+        print_clean(figures->worst_path, stream);
+        fprintf(stream, ", %llu places without symbols: install its debug symbols)",
+                (unsigned long long)session->symbols.worst_num_locations);
+    }
+    fprintf(stream, "\n  lost %llu, throttled %llu, truncated %llu",
+            (unsigned long long)losses[LOSS_LOST], (unsigned long long)losses[LOSS_THROTTLED],
+            (unsigned long long)losses[LOSS_TRUNCATED]);
+    for (int kind = 0; kind < LOSS_NUM_KINDS; kind++)
+        if (losses[kind] && kind != LOSS_LOST && kind != LOSS_THROTTLED && kind != LOSS_TRUNCATED)
+            fprintf(stream, ", %s %llu", loss_name((enum loss_kind)kind),
+                    (unsigned long long)losses[kind]);
+    fprintf(stream, "; cost: %.2f s CPU, ", figures->own_cpu_seconds);
+    print_size(figures->own_rss_bytes, stream);
+    fputc('\n', stream);
+    if (figures->complete_share < 0.99)
+        print_stack_remedy(session, stream);
+    print_sampling_remedies(session, figures, stream);
+}
+
+static void print_top(const struct session *session, const struct figures *figures, FILE *stream)
+{
+    if (!figures->num_rows || !figures->total)
+        return;
+    fprintf(stream, "  top:");
+    for (size_t i = 0; i < figures->num_rows && i < NUM_TOP && figures->rows[i].flat; i++) {
+        fprintf(stream, " %.1f %% ", 100 * (double)figures->rows[i].flat / (double)figures->total);
+        print_clean(string_table_get(&session->table.strings, figures->rows[i].name), stream);
+        fputc(' ', stream);
+    }
+    fputc('\n', stream);
+}
+
+struct error *summary_print(const struct session *session, const struct summary_file *files,
+                            size_t num_files, FILE *stream)
+{
+    struct figures figures = {0};
+    CLEANUP(error_destroy) struct error *err = compute_figures(session, &figures);
+    CLEANUP(free) struct top_row *rows UNUSED = figures.rows; /* owned here, read in figures */
+    char number[32];
+
+    if (err)
+        return take_ptr(err);
+    fprintf(stream, "cprofiler: %.1f s, %zu process%s, %zu thread%s, %u Hz, engine %s\n",
+            figures.seconds, figures.num_processes, figures.num_processes == 1 ? "" : "es",
+            figures.num_threads, figures.num_threads == 1 ? "" : "s", session->options.hz,
+            session->sampler_info.engine);
+    fprintf(stream, "  %s samples = %.2f s CPU (%.0f %% of one core), kernel %.0f %%\n",
+            grouped(session->num_samples, number), figures.cpu_seconds,
+            figures.seconds > 0 ? 100 * figures.cpu_seconds / figures.seconds : 0,
+            100 * figures.kernel_share);
+    print_quality(session, &figures, stream);
+    print_top(session, &figures, stream);
+    for (size_t i = 0; i < num_files; i++) {
+        fprintf(stream, "  wrote ");
+        print_clean(files[i].path, stream);
+        fprintf(stream, " (");
+        print_size(files[i].num_bytes, stream);
+        fprintf(stream, ")\n");
+    }
+    fflush(stream);
+    return NULL;
+}
+
+/* A JSON string (RFC 8259), valid UTF-8 whatever comes in. */
+static struct error *print_json_string(const char *text, FILE *stream)
+{
+    CLEANUP(free) char *clean = NULL;
+
+    RETURN_IF_ERROR(utf8_sanitize(text, &clean));
+    fputc('"', stream);
+    for (const char *c = clean; *c; c++) {
+        if (*c == '"' || *c == '\\')
+            fputc('\\', stream);
+        fputc(*c, stream);
+    }
+    fputc('"', stream);
+    return NULL;
+}
+
+static void print_json_figures(const struct session *session, const struct figures *figures,
+                               FILE *stream)
+{
+    fprintf(stream,
+            "{\"version\":\"%s\",\"engine\":\"%s\",\"hz\":%u,\"duration_seconds\":%.3f,"
+            "\"processes\":%zu,\"threads\":%zu,\"samples\":%llu,\"cpu_seconds\":%.6f,"
+            "\"kernel_share\":%.4f,\"complete_share\":%.6f,\"named_share\":%.6f",
+            CPROFILER_VERSION, session->sampler_info.engine, session->options.hz, figures->seconds,
+            figures->num_processes, figures->num_threads, (unsigned long long)session->num_samples,
+            figures->cpu_seconds, figures->kernel_share, figures->complete_share,
+            figures->named_share);
+    if (session->has_due)
+        fprintf(stream, ",\"due_cpu_seconds\":%.6f", (double)session->due_ns / 1e9);
+    fprintf(stream, ",\"loss\":{");
+    for (int kind = 0; kind < LOSS_NUM_KINDS; kind++)
+        fprintf(stream, "%s\"%s\":%llu", kind ? "," : "", loss_key((enum loss_kind)kind),
+                (unsigned long long)session->cpu.loss.counts[kind]);
+    fprintf(stream,
+            "},\"cost\":{\"cpu_seconds\":%.6f,\"peak_rss_bytes\":%llu,\"symbolize_seconds\":%.6f}",
+            figures->own_cpu_seconds, (unsigned long long)figures->own_rss_bytes,
+            (double)session->symbols.duration_ns / 1e9);
+}
+
+struct error *summary_print_json(const struct session *session, const struct summary_file *files,
+                                 size_t num_files, FILE *stream)
+{
+    struct figures figures = {0};
+    CLEANUP(error_destroy) struct error *err = compute_figures(session, &figures);
+    CLEANUP(free) struct top_row *rows = figures.rows;
+
+    if (err)
+        return take_ptr(err);
+    print_json_figures(session, &figures, stream);
+    fprintf(stream, ",\"top\":[");
+    for (size_t i = 0; i < figures.num_rows && i < NUM_TOP && rows[i].flat; i++) {
+        fprintf(stream, "%s{\"name\":", i ? "," : "");
+        RETURN_IF_ERROR(
+            print_json_string(string_table_get(&session->table.strings, rows[i].name), stream));
+        fprintf(stream, ",\"flat_share\":%.6f}", (double)rows[i].flat / (double)figures.total);
+    }
+    fprintf(stream, "],\"files\":[");
+    for (size_t i = 0; i < num_files; i++) {
+        fprintf(stream, "%s{\"kind\":\"%s\",\"path\":", i ? "," : "", files[i].kind);
+        RETURN_IF_ERROR(print_json_string(files[i].path, stream));
+        fprintf(stream, ",\"bytes\":%llu}", (unsigned long long)files[i].num_bytes);
+    }
+    fprintf(stream, "]}\n");
+    if (fflush(stream) || ferror(stream))
+        return error_from_errno(errno ? errno : EIO, NULL, "cannot write the JSON summary");
+    return NULL;
+}
