@@ -66,7 +66,7 @@ static void accepts_every_kind_of_value(void **state)
     assert_true(settings.seconds == 120);
     assert_int_equal(settings.bytes, 64 << 20);
     assert_int_equal(settings.list.num_values, 2);
-    assert_int_equal(first, 13);
+    assert_int_equal(first, 12);
 }
 
 static void joins_short_flags_and_negates_long_ones(void **state)
