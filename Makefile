@@ -42,9 +42,10 @@ SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-
 ALL_CPPFLAGS := -I. -I$(O) -D_GNU_SOURCE -DCPROFILER_VERSION='"$(VERSION)"' -DHAVE_BPF=$(BPF) $(CPPFLAGS)
 ALL_CFLAGS := -std=gnu17 $(OPT) $(WARN) $(SANFLAGS) $(CFLAGS)
 ALL_LDLIBS := -ldw -lelf -lprotobuf-c -lz $(if $(filter 1,$(BPF)),-lbpf) -liberty -lm $(LDLIBS)
+PYTEST   = O=$(abspath $(O)) $(PYTHON) -B -m pytest -p no:cacheprovider
 COMPILE  = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d
 
-.PHONY: all unit demo check check-bare check-builds lint fuzz fuzz-bins bench install uninstall clean help FORCE
+.PHONY: all unit demo check check-bare check-builds lint fuzz fuzz-build bench install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 
 all: $(O)/cprofiler
@@ -90,7 +91,7 @@ $(O)/tests/unit/%: tests/unit/%.c $(O)/libcprofiler.a
 	$(Q)mkdir -p $(@D) && $(COMPILE) -o $@ $< $(O)/libcprofiler.a -lcmocka $(LDFLAGS) $(ALL_LDLIBS)
 
 # Fuzzers: libFuzzer programs over a library of their own, built with the same sanitizers.
-fuzz-bins: $(FUZZ_BINS)
+fuzz-build: $(FUZZ_BINS)
 $(O)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ_LIB)
 	$(call say,FUZZER,$@)
 	$(Q)mkdir -p $(@D) && $(FUZZ_CC) $(ALL_CPPFLAGS) -std=gnu17 -O1 -g $(WARN) -fsanitize=fuzzer,address,undefined \
@@ -100,8 +101,8 @@ $(FUZZ_LIB): FORCE
 
 fuzz: ## run every fuzzer for FUZZ_SECONDS (60) from its kept corpus
 	$(Q).ci/packages check
-	$(Q)$(MAKE) --no-print-directory -j$(JOBS) fuzz-bins
-	$(Q).ci/fuzz $(O) $(FUZZ_SECONDS)
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) fuzz-build
+	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTEST) tests/fuzz
 
 # The two commands of the README, and their kin. Each installs the packages that are missing first,
 # then calls make again, because the compilers may have come only now.
@@ -113,7 +114,7 @@ demo: ## install what it needs, build, profile a real sqlite3, write build/demo/
 check: ## install what the tests need, build in every way, run the whole suite
 	$(Q).ci/packages check
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) check-builds
-	$(Q)O=$(abspath $(O)) CPROFILER=$(abspath $(O))/cprofiler $(PYTHON) -B -m pytest tests
+	$(Q)$(PYTEST) tests
 
 check-builds:
 	$(Q)$(MAKE) --no-print-directory O=$(O) WERROR=1 all unit
@@ -121,7 +122,7 @@ check-builds:
 	$(Q)$(MAKE) --no-print-directory O=$(O)/nobpf BPF=0 WERROR=1 all
 	$(Q)$(MAKE) --no-print-directory O=$(O)/san SAN=address,undefined all unit
 	$(Q)$(MAKE) --no-print-directory O=$(O)/tsan SAN=thread all unit
-	$(Q)$(MAKE) --no-print-directory O=$(O) fuzz-bins
+	$(Q)$(MAKE) --no-print-directory O=$(O) fuzz-build
 
 check-bare: ## run `make demo` and `make check` in a bare Debian 12 (debootstrap, chroot; needs root)
 	$(Q).ci/bare $(O)
@@ -129,7 +130,7 @@ check-bare: ## run `make demo` and `make check` in a bare Debian 12 (debootstrap
 lint: ## run the lints of tests/lint alone
 	$(Q).ci/packages check
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all
-	$(Q)O=$(abspath $(O)) CPROFILER=$(abspath $(O))/cprofiler $(PYTHON) -B -m pytest tests/lint
+	$(Q)$(PYTEST) tests/lint
 
 bench: ## measure accuracy, overhead and harm; print the tables of the manual
 	$(Q).ci/packages check
