@@ -1,6 +1,7 @@
 /* Growing arrays: one checked function behind every `items, num_items, capacity` triple.
  *
- *     struct error *err = array_reserve(&list->items, &list->capacity, list->num_items + 1, sizeof(*list->items));
+ *     struct error *err = array_reserve(&list->items, &list->capacity, list->num_items + 1,
+ * sizeof(*list->items));
  *
  * Not a container type: the owner keeps pointer, count and capacity in its own struct and frees the
  * pointer. Threads: none.
@@ -16,6 +17,7 @@
  * items: address of the pointer to the items (any object pointer type; passed as void *).
  * capacity: address of the number of items there is room for; updated on success.
  * Returns: NULL, or error_no_memory (also when the size would overflow); then nothing changed. */
-struct error *array_reserve(void *items, size_t *capacity, size_t num_needed, size_t item_bytes) MUST_CHECK;
+struct error *array_reserve(void *items, size_t *capacity, size_t num_needed,
+                            size_t item_bytes) MUST_CHECK;
 
 #endif

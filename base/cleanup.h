@@ -26,11 +26,11 @@
 #define CLEANUP(function) __attribute__((cleanup(cleanup_##function)))
 
 /* Defines the guard cleanup_<function> for variables of pointer type `type`; NULL is skipped. */
-#define DEFINE_CLEANUP(function, type)                                                             \
-    static inline UNUSED void cleanup_##function(type *variable)                                   \
-    {                                                                                              \
-        if (*variable)                                                                             \
-            function(*variable);                                                                   \
+#define DEFINE_CLEANUP(function, type)                           \
+    static inline UNUSED void cleanup_##function(type *variable) \
+    {                                                            \
+        if (*variable)                                           \
+            function(*variable);                                 \
     }
 
 DEFINE_CLEANUP(error_destroy, struct error *)
@@ -51,12 +51,12 @@ static inline UNUSED void cleanup_close(const int *fd)
 }
 
 /* Hands over a guarded pointer: yields its value and leaves NULL behind. */
-#define take_ptr(pointer)                                                                          \
-    ({                                                                                             \
-        __typeof__(pointer) *take_from_ = &(pointer);                                              \
-        __typeof__(pointer) taken_ = *take_from_;                                                  \
-        *take_from_ = NULL;                                                                        \
-        taken_;                                                                                    \
+#define take_ptr(pointer)                             \
+    ({                                                \
+        __typeof__(pointer) *take_from_ = &(pointer); \
+        __typeof__(pointer) taken_ = *take_from_;     \
+        *take_from_ = NULL;                           \
+        taken_;                                       \
     })
 
 /* Hands over a guarded file descriptor: yields it and leaves -1 behind.

@@ -20,7 +20,8 @@ struct error *file_read_all(int dir_fd, const char *path, size_t max_bytes, char
 
 /* Writes all `num_bytes` bytes to `fd`, continuing after short writes and EINTR.
  * name: what the error message calls the file. Returns: NULL or an error (ENOSPC, EPIPE, ...). */
-struct error *file_write_all(int fd, const void *bytes, size_t num_bytes, const char *name) MUST_CHECK;
+struct error *file_write_all(int fd, const void *bytes, size_t num_bytes,
+                             const char *name) MUST_CHECK;
 
 /* An output file on its way. */
 struct file_output;
@@ -39,7 +40,8 @@ int file_output_fd(const struct file_output *output);
  * replaced), rename over the final name. Consumes `output` in any case; on an error the temporary
  * file is gone and the old file as it was.
  * num_bytes_ret: size of the file; may be NULL. Returns: NULL or an error naming the path. */
-struct error *file_output_commit_take(struct file_output *output, uint64_t *num_bytes_ret) MUST_CHECK;
+struct error *file_output_commit_take(struct file_output *output,
+                                      uint64_t *num_bytes_ret) MUST_CHECK;
 
 /* Throws away what was written; the old file stays. NULL is fine. */
 void file_output_destroy(struct file_output *output);

@@ -1,6 +1,6 @@
 /* Hash functions for in-memory tables; not cryptographic, not stable between releases.
  *
- * Threads: pure functions. Source: MurmurHash3's 64-bit finalizer (public domain constants).
+ * Threads: any. Source: MurmurHash3's 64-bit finalizer (public domain constants).
  */
 #ifndef BASE_HASH_H
 #define BASE_HASH_H
@@ -27,5 +27,13 @@ static inline uint64_t hash_combine(uint64_t hash, uint64_t value)
 
 /* Hashes `num_bytes` bytes at `bytes` (may be NULL when num_bytes is 0). Returns: the hash. */
 uint64_t hash_bytes(const void *bytes, size_t num_bytes);
+
+/* The same, beginning at `seed`: tables filled from hostile input hash with a seed of their own, so
+ * that nobody can prepare keys that all collide. Returns: the hash. */
+uint64_t hash_bytes_seeded(uint64_t seed, const void *bytes, size_t num_bytes);
+
+/* Draws a seed that an outsider cannot guess. It must not influence any result, only which slot a
+ * key lies in. Source: getrandom(2). */
+uint64_t hash_seed_draw(void);
 
 #endif

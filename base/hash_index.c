@@ -65,11 +65,8 @@ static void slots_put(struct hash_index_slot *slots, size_t mask, struct hash_in
     slots[position] = slot;
 }
 
-static struct error *hash_index_grow(struct hash_index *index)
+static struct error *hash_index_resize(struct hash_index *index, size_t num_slots)
 {
-    size_t num_slots = index->num_slots ? index->num_slots * 2 : HASH_INDEX_MIN_SLOTS;
-    if (num_slots < index->num_slots)
-        return &error_no_memory;
     struct hash_index_slot *slots = calloc(num_slots, sizeof(*slots));
     if (!slots)
         return &error_no_memory;
@@ -84,12 +81,23 @@ static struct error *hash_index_grow(struct hash_index *index)
     return NULL;
 }
 
+struct error *hash_index_reserve(struct hash_index *index, size_t num_items)
+{
+    size_t num_slots = index->num_slots ? index->num_slots : HASH_INDEX_MIN_SLOTS;
+
+    if (num_items > UINT32_MAX) /* more than items can be numbered */
+        return &error_no_memory;
+    while (num_items * 3 > num_slots * 2)
+        num_slots *= 2;
+    return num_slots == index->num_slots ? NULL : hash_index_resize(index, num_slots);
+}
+
 struct error *hash_index_insert(struct hash_index *index, uint64_t hash, uint32_t item)
 {
     if (item == UINT32_MAX)
         return &error_no_memory; /* item_plus_one cannot hold it */
     if ((index->num_used + 1) * 3 > index->num_slots * 2)
-        RETURN_IF_ERROR(hash_index_grow(index));
+        RETURN_IF_ERROR(hash_index_reserve(index, index->num_used + 1));
 
     struct hash_index_slot slot = {
         .hash_high = (uint32_t)(hash >> 32),

@@ -20,7 +20,8 @@
 #include "base/error.h"
 
 struct hash_index_slot {
-    uint32_t hash_high; /* upper half of the hash: avoids most comparisons and all rehashing reads */
+    uint32_t
+        hash_high; /* upper half of the hash: avoids most comparisons and all rehashing reads */
     uint32_t hash_low;
     uint32_t item_plus_one; /* 0 = free */
 };
@@ -49,12 +50,18 @@ void hash_index_clear(struct hash_index *index);
 struct hash_index_cursor hash_index_first(const struct hash_index *index, uint64_t hash);
 
 /* Steps to the next item whose full 64-bit hash equals the one looked up.
- * item_ret: the item number, written only when true is returned. Returns: false when there is none. */
-bool hash_index_next(const struct hash_index *index, struct hash_index_cursor *cursor, uint32_t *item_ret);
+ * item_ret: the item number, written only when true is returned. Returns: false when there is none.
+ */
+bool hash_index_next(const struct hash_index *index, struct hash_index_cursor *cursor,
+                     uint32_t *item_ret);
 
 /* Adds item number `item` under `hash`; does not look for duplicates.
  * Returns: NULL, or error_no_memory (the index is unchanged then). */
 struct error *hash_index_insert(struct hash_index *index, uint64_t hash, uint32_t item) MUST_CHECK;
+
+/* Makes room for `num_items` items in all: so many insertions cannot fail.
+ * Returns: NULL, or error_no_memory (the index is unchanged then). */
+struct error *hash_index_reserve(struct hash_index *index, size_t num_items) MUST_CHECK;
 
 /* Tells the memory held, in bytes. */
 size_t hash_index_bytes(const struct hash_index *index);

@@ -1,4 +1,5 @@
-/* Small readers of /proc: who a process is. Text from /proc is hostile (comm and paths are any bytes).
+/* Small readers of /proc: who a process is. Text from /proc is hostile (comm and paths are any
+ * bytes).
  *
  * Not maps (target/maps.h). Every function takes a pid of our own pid namespace.
  * Threads: any. Source: proc(5), kernel Documentation/filesystems/proc.rst.
@@ -40,8 +41,9 @@ struct error *procfs_comm_read(pid_t pid, pid_t tid, char *comm) MUST_CHECK;
 struct error *procfs_cpu_ns_read(pid_t pid, uint64_t *cpu_ns_ret) MUST_CHECK;
 
 /* Lists the numeric names in a /proc directory ("/proc" or "/proc/PID/task"), ascending.
- * ids_ret: heap array owned by the caller (may be NULL when there are none). num_ids_ret: its length.
- * Returns: NULL; ERROR_GONE when the directory is not there. */
-struct error *procfs_list_ids(const char *directory, pid_t **ids_ret, size_t *num_ids_ret) MUST_CHECK;
+ * ids_ret: heap array owned by the caller (may be NULL when there are none). num_ids_ret: its
+ * length. Returns: NULL; ERROR_GONE when the directory is not there. */
+struct error *procfs_list_ids(const char *directory, pid_t **ids_ret,
+                              size_t *num_ids_ret) MUST_CHECK;
 
 #endif

@@ -16,6 +16,7 @@ struct error *string_table_init(struct string_table *table)
     *table = (struct string_table){0};
     arena_init(&table->arena);
     hash_index_init(&table->index);
+    table->hash_seed = hash_seed_draw();
     struct error *err = string_table_add_bytes(table, "", 0, &empty_id);
     if (err)
         string_table_deinit(table);
@@ -58,7 +59,7 @@ struct error *string_table_add_bytes(struct string_table *table, const char *byt
         num_bytes = 0;
     }
     num_bytes = strnlen(bytes, num_bytes);
-    uint64_t hash = hash_bytes(bytes, num_bytes);
+    uint64_t hash = hash_bytes_seeded(table->hash_seed, bytes, num_bytes);
     if (string_table_find(table, hash, bytes, num_bytes, id_ret))
         return NULL;
 
@@ -82,27 +83,35 @@ struct error *string_table_add(struct string_table *table, const char *string, u
     return string_table_add_bytes(table, string, string ? strlen(string) : 0, id_ret);
 }
 
+struct error *string_table_vaddf(struct string_table *table, uint32_t *id_ret, const char *format,
+                                 va_list args)
+{
+    char buffer[256];
+    va_list again;
+
+    va_copy(again, args);
+    int length = vsnprintf(buffer, sizeof(buffer), format, args);
+    CLEANUP(free) char *text = NULL;
+    if (length >= 0 && (size_t)length >= sizeof(buffer)) {
+        text = malloc((size_t)length + 1);
+        if (text)
+            vsnprintf(text, (size_t)length + 1, format, again);
+    }
+    va_end(again);
+    if (length < 0 || ((size_t)length >= sizeof(buffer) && !text))
+        return &error_no_memory;
+    return string_table_add_bytes(table, text ? text : buffer, (size_t)length, id_ret);
+}
+
 struct error *string_table_addf(struct string_table *table, uint32_t *id_ret, const char *format,
                                 ...)
 {
-    char buffer[256];
     va_list args;
 
     va_start(args, format);
-    int length = vsnprintf(buffer, sizeof(buffer), format, args);
+    struct error *err = string_table_vaddf(table, id_ret, format, args);
     va_end(args);
-    if (length < 0)
-        return &error_no_memory;
-    if ((size_t)length < sizeof(buffer))
-        return string_table_add_bytes(table, buffer, (size_t)length, id_ret);
-
-    CLEANUP(free) char *text = malloc((size_t)length + 1);
-    if (!text)
-        return &error_no_memory;
-    va_start(args, format);
-    vsnprintf(text, (size_t)length + 1, format, args);
-    va_end(args);
-    return string_table_add_bytes(table, text, (size_t)length, id_ret);
+    return err;
 }
 
 const char *string_table_get(const struct string_table *table, uint32_t id)

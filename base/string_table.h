@@ -1,13 +1,14 @@
 /* Interned strings: equal strings get one id; id 0 is "".
  *
  * Strings are arbitrary bytes without NUL as they came in; valid UTF-8 is made by whoever writes
- * them out (output/), or by string_table_add_utf8(). Ids are dense: 0..num-1 in order of first use.
+ * them out (output/, with utf8_sanitize()). Ids are dense: 0..num-1 in order of first use.
  * Ownership: the table owns the copies; returned pointers live as long as the table.
  * Threads: none.
  */
 #ifndef BASE_STRING_TABLE_H
 #define BASE_STRING_TABLE_H
 
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,7 @@ struct string_table {
     size_t num_strings;   /* at least 1 after init */
     size_t capacity;
     struct hash_index index;
+    uint64_t hash_seed; /* also for tables built over this one */
 };
 
 /* Makes a table that holds just "" in the caller's storage. Returns: NULL or error_no_memory. */
@@ -31,15 +33,20 @@ void string_table_deinit(struct string_table *table);
 
 /* Interns the NUL-terminated `string` (NULL counts as "").
  * id_ret: its id. Returns: NULL or error_no_memory. */
-struct error *string_table_add(struct string_table *table, const char *string, uint32_t *id_ret) MUST_CHECK;
+struct error *string_table_add(struct string_table *table, const char *string,
+                               uint32_t *id_ret) MUST_CHECK;
 
 /* Interns `num_bytes` bytes at `bytes`, cut at the first NUL. id_ret: the id. Returns: as above. */
-struct error *string_table_add_bytes(struct string_table *table, const char *bytes, size_t num_bytes,
-                                     uint32_t *id_ret) MUST_CHECK;
+struct error *string_table_add_bytes(struct string_table *table, const char *bytes,
+                                     size_t num_bytes, uint32_t *id_ret) MUST_CHECK;
 
 /* Interns a printf-formatted string. id_ret: the id. Returns: as above. */
-struct error *string_table_addf(struct string_table *table, uint32_t *id_ret, const char *format, ...)
-    PRINTF_LIKE(3, 4) MUST_CHECK;
+struct error *string_table_addf(struct string_table *table, uint32_t *id_ret, const char *format,
+                                ...) PRINTF_LIKE(3, 4) MUST_CHECK;
+
+/* The same with a va_list, which is used up. */
+struct error *string_table_vaddf(struct string_table *table, uint32_t *id_ret, const char *format,
+                                 va_list args) PRINTF_LIKE(3, 0) MUST_CHECK;
 
 /* Tells the string of an id; "" for an id that was never given out. Never NULL. */
 const char *string_table_get(const struct string_table *table, uint32_t id);

@@ -52,7 +52,8 @@ const char *frame_reason_name(enum frame_reason reason);
 enum loss_kind frame_reason_loss(enum frame_reason reason);
 
 /* Appends a frame; silently does nothing when the chain is full (callers bound their loops). */
-static inline void callchain_push(struct callchain *chain, uint64_t pc, uint32_t mapping, enum frame_reason reason)
+static inline void callchain_push(struct callchain *chain, uint64_t pc, uint32_t mapping,
+                                  enum frame_reason reason)
 {
     if (chain->num_frames < CALLCHAIN_MAX_FRAMES)
         chain->frames[chain->num_frames++] = (struct frame_key){pc, mapping, reason};

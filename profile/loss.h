@@ -1,5 +1,5 @@
-/* Losses: what did not make it into the answer, counted by cause. They travel with every profile and
- * are shown in every summary and file; nothing is ever dropped without a count here.
+/* Losses: what did not make it into the answer, counted by cause. They travel with every profile
+ * and are shown in every summary and file; nothing is ever dropped without a count here.
  *
  * Not for errors (base/error.h): the operation goes on. Threads: none.
  */
@@ -9,11 +9,11 @@
 #include <stdint.h>
 
 enum loss_kind {
-    LOSS_LOST,           /* samples the kernel could not put into the ring (PERF_RECORD_LOST*) */
-    LOSS_SIDEBAND,       /* mmap/comm/fork/exit records lost the same way */
-    LOSS_THROTTLED,      /* times the kernel throttled an event (PERF_RECORD_THROTTLE) */
-    LOSS_MALFORMED,      /* ring records we could not decode */
-    LOSS_TRUNCATED,      /* stacks that ran off the copied stack bytes (and no live tail was read) */
+    LOSS_LOST,      /* samples the kernel could not put into the ring (PERF_RECORD_LOST*) */
+    LOSS_SIDEBAND,  /* mmap/comm/fork/exit records lost the same way */
+    LOSS_THROTTLED, /* times the kernel throttled an event (PERF_RECORD_THROTTLE) */
+    LOSS_MALFORMED, /* ring records we could not decode */
+    LOSS_TRUNCATED, /* stacks that ran off the copied stack bytes (and no live tail was read) */
     LOSS_NO_UNWIND_INFO, /* stacks that ended at a pc without CFI and without frame pointer */
     LOSS_JIT,            /* stacks that ended inside anonymous executable memory */
     LOSS_NO_MAPPING,     /* stacks that ended at a pc outside every mapping */

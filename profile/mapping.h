@@ -1,9 +1,9 @@
 /* A profile mapping: one executable segment of one file as it shows in the profile (pprof Mapping).
  *
- * The same segment of the same file in several processes (or twice in one, V8) is one profile mapping,
- * with the addresses of the first process in which it was seen; target/maps.h shifts every pc there.
- * Anonymous and JIT memory belongs to one process and is never shared.
- * Ids are 1..num; 0 means "no mapping". Ownership: rows of struct stack_table. Threads: none.
+ * The same segment of the same file in several processes (or twice in one, V8) is one profile
+ * mapping, with the addresses of the first process in which it was seen; target/maps.h shifts every
+ * pc there. Anonymous and JIT memory belongs to one process and is never shared. Ids are 1..num; 0
+ * means "no mapping". Ownership: rows of struct stack_table. Threads: none.
  */
 #ifndef PROFILE_MAPPING_H
 #define PROFILE_MAPPING_H

@@ -1,4 +1,5 @@
-/* A profile: value types, and for each (stack, label set) the sum of the values, plus what was lost.
+/* A profile: value types, and for each (stack, label set) the sum of the values, plus what was
+ * lost.
  *
  * Not symbols and not stacks (both in the shared struct stack_table). No I/O.
  * Ownership: the profile owns its samples; it borrows the stack table, which must outlive it.
@@ -36,7 +37,7 @@ struct profile {
     uint32_t default_type; /* string id, 0 = the last type */
     struct value_type period_type;
     int64_t period;
-    int64_t time_ns;     /* start, since 1970 */
+    int64_t time_ns; /* start, since 1970 */
     int64_t duration_ns;
     uint32_t *comments; /* string ids */
     size_t num_comments, comments_capacity;
@@ -52,28 +53,33 @@ struct error *profile_init(struct profile *profile, struct stack_table *table) M
 
 /* Makes an empty CPU profile: samples/count, cpu/nanoseconds, period cpu/nanoseconds `period_ns`.
  * Returns: NULL or error_no_memory. */
-struct error *profile_init_cpu(struct profile *profile, struct stack_table *table, uint64_t period_ns) MUST_CHECK;
+struct error *profile_init_cpu(struct profile *profile, struct stack_table *table,
+                               uint64_t period_ns) MUST_CHECK;
 
 /* Frees the samples; the table stays. A zeroed profile is fine. */
 void profile_deinit(struct profile *profile);
 
-/* Appends a value column. Returns: NULL, error_no_memory, or ERROR_FAILED beyond PROFILE_MAX_VALUES. */
-struct error *profile_add_value_type(struct profile *profile, const char *type, const char *unit) MUST_CHECK;
+/* Appends a value column. Returns: NULL, error_no_memory, or ERROR_FAILED beyond
+ * PROFILE_MAX_VALUES. */
+struct error *profile_add_value_type(struct profile *profile, const char *type,
+                                     const char *unit) MUST_CHECK;
 
 /* Adds `values` (num_value_types of them, each >= 0 while recording) to (stack, label set).
- * Sums saturate at INT64_MAX. Allocates nothing for a known pair. Returns: NULL or error_no_memory. */
+ * Sums saturate at INT64_MAX. Allocates nothing for a known pair. Returns: NULL or error_no_memory.
+ */
 struct error *profile_add(struct profile *profile, uint32_t stack, uint32_t label_set,
                           const int64_t *values) MUST_CHECK;
 
 /* Appends a comment line (tool version, command, losses). Returns: NULL or error_no_memory. */
-struct error *profile_add_comment(struct profile *profile, const char *format, ...) PRINTF_LIKE(2, 3) MUST_CHECK;
+struct error *profile_add_comment(struct profile *profile, const char *format, ...)
+    PRINTF_LIKE(2, 3) MUST_CHECK;
 
 /* Sums one value column. column: [0, num_value_types). Returns: the total. */
 int64_t profile_total(const struct profile *profile, size_t column);
 
-/* Keeps stack table + samples within `max_bytes`: when they hold more, the samples with the smallest
- * values are merged into the stack `[other]` (one for each label set's process), the table is rebuilt
- * without their stacks and LOSS_MERGED grows by their first column. Stack ids change.
+/* Keeps stack table + samples within `max_bytes`: when they hold more, the samples with the
+ * smallest values are merged into the stack `[other]` (one for each label set's process), the table
+ * is rebuilt without their stacks and LOSS_MERGED grows by their first column. Stack ids change.
  * Only for a table used by this profile alone. Returns: NULL or error_no_memory. */
 struct error *profile_limit_memory(struct profile *profile, size_t max_bytes) MUST_CHECK;
 

@@ -1,5 +1,6 @@
 /* A sample: one event as it was taken, before unwinding. And the other things a kernel event stream
- * tells: mmap, comm, fork, exit. These are the nouns that pass from sampler/ to target/ and unwind/.
+ * tells: mmap, comm, fork, exit. These are the nouns that pass from sampler/ to target/ and
+ * unwind/.
  *
  * Pointers inside are borrowed from the sampler's ring and valid only during the handler call.
  * Threads: values. Source: perf_event_open(2) (record layouts), linux/perf_event.h.
@@ -12,7 +13,8 @@
 #include <stdint.h>
 
 /* Registers are numbered as DWARF does on x86-64 (System V ABI AMD64 figure 3.36):
- * 0 rax, 1 rdx, 2 rcx, 3 rbx, 4 rsi, 5 rdi, 6 rbp, 7 rsp, 8..15 r8..r15, 16 return address = rip. */
+ * 0 rax, 1 rdx, 2 rcx, 3 rbx, 4 rsi, 5 rdi, 6 rbp, 7 rsp, 8..15 r8..r15, 16 return address = rip.
+ */
 #define SAMPLE_NUM_REGS 17
 #define SAMPLE_REG_BP 6
 #define SAMPLE_REG_SP 7
@@ -23,8 +25,9 @@ struct sample {
     uint32_t tid;
     uint32_t cpu;
     uint64_t time_ns; /* CLOCK_MONOTONIC */
-    uint64_t weight;  /* what it stands for, in the unit of its sample type (ns of CPU for cpu-clock) */
-    uint64_t pc;      /* where the event hit (PERF_SAMPLE_IP); kernel pc when in the kernel */
+    uint64_t
+        weight;  /* what it stands for, in the unit of its sample type (ns of CPU for cpu-clock) */
+    uint64_t pc; /* where the event hit (PERF_SAMPLE_IP); kernel pc when in the kernel */
 
     const uint64_t *kernel_pcs; /* leaf first, PERF_CONTEXT_* markers removed; may be NULL */
     size_t num_kernel_pcs;      /* callers are return addresses as the kernel recorded them */
@@ -34,9 +37,10 @@ struct sample {
     bool is_32bit;      /* the task runs the 32-bit ABI: regs must not be used for unwinding */
     uint64_t regs[SAMPLE_NUM_REGS]; /* user registers, DWARF order */
 
-    const uint8_t *stack; /* bytes of user stack from regs[SAMPLE_REG_SP] upward; may be NULL */
-    size_t stack_bytes;   /* how many of them the kernel really copied (dyn_size) */
-    size_t stack_asked_bytes; /* how many were asked for: stack_bytes == asked means there may be more */
+    const uint8_t *stack;     /* bytes of user stack from regs[SAMPLE_REG_SP] upward; may be NULL */
+    size_t stack_bytes;       /* how many of them the kernel really copied (dyn_size) */
+    size_t stack_asked_bytes; /* how many were asked for: stack_bytes == asked means there may be
+                                 more */
 };
 
 enum event_type { EVENT_SAMPLE, EVENT_MMAP, EVENT_COMM, EVENT_FORK, EVENT_EXIT, EVENT_LOSS };
@@ -49,7 +53,7 @@ struct mmap_event {
     uint32_t dev_major;
     uint32_t dev_minor;
     uint64_t inode;
-    uint32_t prot; /* PROT_* */
+    uint32_t prot;    /* PROT_* */
     const char *path; /* NUL-terminated, borrowed; "//anon" for anonymous memory */
 };
 
@@ -76,7 +80,7 @@ struct event {
         struct comm_event comm;
         struct fork_event fork;
         struct {
-            uint32_t kind;  /* enum loss_kind: LOST, SIDEBAND, THROTTLED, MALFORMED */
+            uint32_t kind; /* enum loss_kind: LOST, SIDEBAND, THROTTLED, MALFORMED */
             uint64_t count;
         } loss;
     };

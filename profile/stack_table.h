@@ -10,6 +10,7 @@
 #ifndef PROFILE_STACK_TABLE_H
 #define PROFILE_STACK_TABLE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -64,6 +65,7 @@ struct stack_table {
     struct string_table strings;
     struct mapping *mappings; /* id - 1 */
     size_t num_mappings, mappings_capacity;
+    struct hash_index mapping_index;
     struct location *locations; /* id: 0-based */
     size_t num_locations, locations_capacity;
     struct hash_index location_index;
@@ -98,14 +100,16 @@ void stack_table_deinit(struct stack_table *table);
 struct error *stack_table_add_mapping(struct stack_table *table, const struct mapping *mapping,
                                       uint32_t *mapping_ret) MUST_CHECK;
 
-/* Tells a mapping by id (1..num_mappings); NULL for 0 and ids that do not exist. */
+/* Tells a mapping by id (1..num_mappings); NULL for 0 and ids that do not exist. Paths, build-id
+ * and flags may be filled in later; what makes mappings equal must stay. */
 struct mapping *stack_table_mapping(struct stack_table *table, uint32_t mapping_id);
 
 /* Interns one location. location_ret: its id. Returns: NULL or error_no_memory. */
 struct error *stack_table_add_location(struct stack_table *table, const struct frame_key *key,
                                        uint32_t *location_ret) MUST_CHECK;
 
-/* Interns a callchain of at least one frame. stack_ret: its id. Returns: NULL or error_no_memory. */
+/* Interns a callchain of at least one frame. stack_ret: its id. Returns: NULL or error_no_memory.
+ */
 struct error *stack_table_intern(struct stack_table *table, const struct callchain *chain,
                                  uint32_t *stack_ret) MUST_CHECK;
 
@@ -119,12 +123,19 @@ struct error *stack_table_add_function(struct stack_table *table, const struct f
 
 /* Gives a location its lines, innermost first; replaces those it had.
  * lines: copied. num_lines: 0 takes them away. Returns: NULL or error_no_memory. */
-struct error *stack_table_set_lines(struct stack_table *table, uint32_t location, const struct line *lines,
-                                    size_t num_lines) MUST_CHECK;
+struct error *stack_table_set_lines(struct stack_table *table, uint32_t location,
+                                    const struct line *lines, size_t num_lines) MUST_CHECK;
 
 /* Interns a label set (order matters; none gives 0). label_set_ret: its id. Returns: as above. */
 struct error *stack_table_add_label_set(struct stack_table *table, const struct label *labels,
                                         size_t num_labels, uint32_t *label_set_ret) MUST_CHECK;
+
+/* Keeps only what is marked and renumbers it, in the old order; locations keep their lines.
+ * Mappings, functions, strings and label sets stay. keep_stacks: one flag for each stack.
+ * stack_map: room for num_stacks ids; new id of each stack that was kept. Locations that no kept
+ * stack uses are dropped. Returns: NULL, or error_no_memory (nothing changed then). */
+struct error *stack_table_compact(struct stack_table *table, const bool *keep_stacks,
+                                  uint32_t *stack_map) MUST_CHECK;
 
 /* Tells the memory held by all rows, in bytes. */
 size_t stack_table_bytes(const struct stack_table *table);
