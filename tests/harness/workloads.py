@@ -12,7 +12,8 @@ import subprocess
 from .paths import TESTS, build_dir
 
 SOURCES = TESTS / "workloads"
-BASE = ["-O2", "-g", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-Wall", "-Wextra", "-pthread"]
+BASE = ["-O2", "-g", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-D_GNU_SOURCE", "-pthread",
+        "-Wall", "-Wextra", "-Werror"]
 # name: (source, flags beyond BASE, files needed beside it, how to finish the file)
 TABLE = {
     "shares": ("shares.c", [], [], None),
