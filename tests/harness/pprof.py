@@ -95,6 +95,10 @@ class Profile:
         return Sample(frames, dict(zip((t for t, _ in self.types), s.value)), labels,
                       tuple(s.location_id))
 
+    @property
+    def duration_seconds(self):
+        return self.proto.duration_nanos / 1e9
+
     def total(self, sample_type="cpu"):
         """Sum of one value column."""
         return sum(s.values[sample_type] for s in self.samples)
