@@ -1,11 +1,10 @@
 /* How we got there: registers + stack bytes -> callchain.
  *
- * An unwinder never stops, signals or writes to the target; at most it reads memory of a live process
- * (process_vm_readv) for the part of a stack beyond the copied bytes. Everything it reads is hostile:
- * time and frames are bounded.
- * Not here: names (symbolize/), where samples come from (sampler/).
- * Ownership: the caller owns the unwinder. Threads: one at a time.
- * Source: DWARF 5 section 6.4, LSB .eh_frame, System V ABI AMD64; unwinding.md 3, 7, 8.
+ * An unwinder never stops, signals or writes to the target; at most it reads memory of a live
+ * process (process_vm_readv) for the part of a stack beyond the copied bytes. Everything it reads
+ * is hostile: time and frames are bounded. Not here: names (symbolize/), where samples come from
+ * (sampler/). Ownership: the caller owns the unwinder. Threads: one at a time. Source: DWARF 5
+ * section 6.4, LSB .eh_frame, System V ABI AMD64; unwinding.md 3, 7, 8.
  */
 #ifndef UNWIND_UNWIND_H
 #define UNWIND_UNWIND_H
@@ -42,8 +41,9 @@ struct unwind_ops {
                             struct unwinder **unwinder_ret);
 
     /* Unwinds one sample of `process` into `chain_ret`, kernel frames first (kernel pcs go to the
-     * mapping `kernel_mapping`, 0: one [kernel] reason frame instead), then user frames, then one reason
-     * frame when the chain is not complete (chain_ret->stop tells which). Always yields >= 1 frame. */
+     * mapping `kernel_mapping`, 0: one [kernel] reason frame instead), then user frames, then one
+     * reason frame when the chain is not complete (chain_ret->stop tells which). Always yields >= 1
+     * frame. */
     void (*unwind)(struct unwinder *unwinder, struct process *process, const struct sample *sample,
                    uint32_t kernel_mapping, struct callchain *chain_ret);
 

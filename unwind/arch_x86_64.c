@@ -1,0 +1,22 @@
+#include "unwind/arch_x86_64.h"
+
+#include <string.h>
+
+bool arch_is_sigreturn(const uint8_t *code, size_t num_bytes)
+{
+    static const uint8_t long_form[] = {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05};
+    static const uint8_t short_form[] = {0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05};
+
+    return (num_bytes >= sizeof(long_form) && memcmp(code, long_form, sizeof(long_form)) == 0) ||
+           (num_bytes >= sizeof(short_form) && memcmp(code, short_form, sizeof(short_form)) == 0);
+}
+
+unsigned arch_sigreturn_offset(unsigned reg)
+{
+    /* uc_mcontext begins at byte 40 of struct ucontext; order of its fields as in sigcontext.h:
+     * r8-r15, di, si, bp, bx, dx, ax, cx, sp, ip. Indexed by DWARF register number. */
+    static const uint8_t words[ARCH_NUM_REGS] = {13, 12, 14, 11, 9, 8, 10, 15, 0,
+                                                 1,  2,  3,  4,  5, 6, 7,  16};
+
+    return 40 + 8U * words[reg < ARCH_NUM_REGS ? reg : 0];
+}

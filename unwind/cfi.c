@@ -1,0 +1,566 @@
+/* The engine: from frame to frame by cached rules. */
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "unwind/arch_x86_64.h"
+#include "unwind/cfi_rule.h"
+#include "unwind/expr.h"
+#include "unwind/live_tail.h"
+#include "unwind/rule_cache.h"
+#include "unwind/unwind.h"
+
+enum {
+    MAX_ROWS = 1024,           /* rows kept for rules that don't fit an entry: 300 KB at most */
+    WORK_PER_STACK = 2 << 20,  /* CFI instructions and expression steps: about 10 ms */
+    MAX_FRAME_BYTES = 1 << 24, /* a frame pointer farther above the stack pointer is none */
+};
+
+struct unwinder {
+    struct unwind_options options;
+    struct target *target;
+    struct rule_cache cache;
+    struct cfi_row *rows; /* of RULE_ROW rules in the cache */
+    uint32_t num_rows;
+    uint8_t *window; /* for struct stack_reader */
+    struct unwind_stats stats;
+};
+
+/* One walk up one stack. */
+struct walk {
+    struct unwinder *unwinder;
+    struct process *process;
+    struct callchain *chain;
+    struct stack_reader reader;
+    uint64_t regs[ARCH_NUM_REGS];
+    uint32_t known;           /* bit r: regs[r] is known */
+    bool is_call;             /* regs[IP] is a return address; else execution stood there */
+    bool has_reread;          /* maps were re-read for this stack */
+    bool is_thorough;         /* track all registers, whatever it costs */
+    bool needs_thorough;      /* stopped for want of a register that a thorough walk would know */
+    uint32_t live_frames;     /* frames known without live bytes, once those are used */
+    uint64_t work;            /* budget, see WORK_PER_STACK */
+    enum frame_reason reason; /* why the walk stopped */
+    struct cfi_row row;
+};
+
+/* What became of a step. */
+enum step { STEP_ON, STEP_ROOT, STEP_STOP };
+
+static enum step stop(struct walk *walk, enum frame_reason reason)
+{
+    walk->reason = reason;
+    return STEP_STOP;
+}
+
+/* A read failed: was the stack cut off there, or is the address nonsense? */
+static enum step stop_unreadable(struct walk *walk, uint64_t addr)
+{
+    uint64_t distance = addr + 7 - (walk->reader.copy_start + walk->reader.copy_bytes);
+
+    return stop(walk, distance < LIVE_MAX_DISTANCE || walk->reader.may_read_anywhere
+                          ? REASON_TRUNCATED
+                          : REASON_BAD_CFA);
+}
+
+static bool is_known(const struct walk *walk, unsigned reg)
+{
+    return walk->known & (1U << reg);
+}
+
+/* A caller's frame lies above. Where execution merely stood, nothing need have been pushed. */
+static bool has_cfa_grown(const struct walk *walk, uint64_t cfa)
+{
+    return cfa > walk->regs[ARCH_REG_SP] || (!walk->is_call && cfa == walk->regs[ARCH_REG_SP]);
+}
+
+static bool read_word(struct walk *walk, uint64_t addr, uint64_t *value_ret)
+{
+    return stack_read(&walk->reader, addr, sizeof(*value_ret), value_ret);
+}
+
+/* expr_context.read */
+static bool read_for_expr(void *memory, uint64_t addr, size_t num_bytes, uint64_t *value_ret)
+{
+    struct stack_reader *reader = memory;
+
+    return stack_read(reader, addr, num_bytes, value_ret);
+}
+
+static const struct vma *find_vma(const struct walk *walk, uint64_t pc)
+{
+    return walk->process->maps ? maps_find(walk->process->maps, pc) : NULL;
+}
+
+/* Finds the mapping of a pc, looking into /proc once per stack when the events told of none. */
+static const struct vma *find_vma_or_reread(struct walk *walk, uint64_t pc)
+{
+    const struct vma *vma = find_vma(walk, pc);
+
+    if (vma || walk->has_reread || walk->process->has_ended)
+        return vma;
+    walk->has_reread = true;
+    return target_reread_maps(walk->unwinder->target, walk->process) ? find_vma(walk, pc) : NULL;
+}
+
+/* Keeps a row for the cache. Returns: its index; the cache starts anew when there are too many. */
+static uint32_t keep_row(struct unwinder *unwinder, const struct cfi_row *row)
+{
+    if (unwinder->num_rows == MAX_ROWS) {
+        rule_cache_clear(&unwinder->cache);
+        unwinder->num_rows = 0;
+    }
+    unwinder->rows[unwinder->num_rows] = *row;
+    return unwinder->num_rows++;
+}
+
+static struct unwind_rule make_rule(struct walk *walk, const struct vma *vma, uint64_t pc)
+{
+    if (!vma->module || !vma->has_bias)
+        return (struct unwind_rule){.kind = RULE_NO_CFI};
+    return cfi_rule_find(vma->module, vma_elf_addr(vma, pc), walk->is_call, &walk->work,
+                         &walk->row);
+}
+
+/* Finds mapping and rule of `pc` by way of the cache. vma_ret: the mapping; NULL: there is none. */
+static struct unwind_rule find_rule(struct walk *walk, uint64_t pc, const struct vma **vma_ret)
+{
+    struct unwinder *unwinder = walk->unwinder;
+    const struct maps *maps = walk->process->maps;
+    uint32_t generation = maps ? maps->generation : 0;
+    struct rule_cache_entry *slot = rule_cache_slot(&unwinder->cache, pc, generation);
+    struct unwind_rule rule = {.kind = RULE_EMPTY};
+
+    if (LIKELY(maps && !walk->is_thorough && rule_cache_holds(slot, pc, generation))) {
+        const struct vma *hinted = maps->vmas + slot->vma_hint;
+
+        unwinder->stats.num_cache_hits++;
+        *vma_ret =
+            slot->vma_hint < maps->num_vmas && pc - hinted->start < hinted->limit - hinted->start
+                ? hinted
+                : find_vma(walk, pc);
+        return slot->rule;
+    }
+    unwinder->stats.num_cache_misses++;
+    *vma_ret = find_vma_or_reread(walk, pc);
+    if (!*vma_ret)
+        return rule;
+    rule = make_rule(walk, *vma_ret, pc);
+    if (walk->is_thorough || rule.kind == RULE_EMPTY)
+        return rule;
+    if (rule.kind == RULE_ROW)
+        rule.row_index = keep_row(unwinder, &walk->row);
+    maps = walk->process->maps; /* re-reading may have replaced them */
+    slot = rule_cache_slot(&unwinder->cache, pc, maps->generation);
+    *slot =
+        (struct rule_cache_entry){pc, maps->generation, (uint32_t)(*vma_ret - maps->vmas), rule};
+    return rule;
+}
+
+static enum step step_simple(struct walk *walk, const struct unwind_rule *rule)
+{
+    uint64_t cfa = walk->regs[rule->cfa_reg] + (uint64_t)(int64_t)rule->cfa_offset;
+    uint64_t bp_addr = cfa + (uint64_t)(int64_t)rule->bp_offset;
+    uint64_t ra_addr = cfa + (uint64_t)(int64_t)rule->ra_offset;
+    uint32_t known = (1U << ARCH_REG_IP) | (1U << ARCH_REG_SP);
+
+    if (UNLIKELY(!is_known(walk, rule->cfa_reg))) {
+        walk->needs_thorough = true;
+        return stop(walk, REASON_BAD_CFA);
+    }
+    if (UNLIKELY(!has_cfa_grown(walk, cfa)))
+        return stop(walk, REASON_BAD_CFA);
+    if (UNLIKELY(!read_word(walk, ra_addr, &walk->regs[ARCH_REG_IP])))
+        return stop_unreadable(walk, ra_addr);
+    if (rule->bp == RULE_BP_SAME)
+        known |= walk->known & (1U << ARCH_REG_BP);
+    else if (rule->bp == RULE_BP_SAVED && read_word(walk, bp_addr, &walk->regs[ARCH_REG_BP]))
+        known |= 1U << ARCH_REG_BP;
+    walk->regs[ARCH_REG_SP] = cfa;
+    walk->known = known;
+    walk->is_call = true;
+    return STEP_ON;
+}
+
+static bool evaluate(struct walk *walk, const struct cfi_value *value, bool has_cfa, uint64_t cfa,
+                     uint64_t *result_ret)
+{
+    const struct expr_context context = {walk->regs, walk->known, read_for_expr, &walk->reader};
+
+    return expr_evaluate(value->expr, value->expr_bytes, &context, has_cfa, cfa, &walk->work,
+                         result_ret);
+}
+
+/* Finds the caller's value of one register by its rule. addr_ret: where it is saved, if it is.
+ * Returns: false when it can't be known. */
+static bool recover_reg(struct walk *walk, const struct cfi_row *row, unsigned reg, uint64_t cfa,
+                        uint64_t *addr_ret, uint64_t *value_ret)
+{
+    const struct cfi_value *rule = &row->regs[reg];
+
+    switch (rule->kind) {
+    case CFI_UNSPECIFIED:
+        if (reg == ARCH_REG_SP) {
+            *value_ret = cfa;
+            return true;
+        }
+        if (!((1U << reg) & ARCH_CALLEE_SAVED))
+            return false;
+        *value_ret = walk->regs[reg];
+        return is_known(walk, reg);
+    case CFI_SAME:
+        *value_ret = walk->regs[reg];
+        return is_known(walk, reg);
+    case CFI_OFFSET:
+        *addr_ret = cfa + (uint64_t)rule->offset;
+        return read_word(walk, *addr_ret, value_ret);
+    case CFI_VAL_OFFSET:
+        *value_ret = cfa + (uint64_t)rule->offset;
+        return true;
+    case CFI_REGISTER:
+        *value_ret = walk->regs[rule->reg];
+        return is_known(walk, rule->reg);
+    case CFI_EXPR:
+        return evaluate(walk, rule, true, cfa, addr_ret) && read_word(walk, *addr_ret, value_ret);
+    case CFI_VAL_EXPR:
+        return evaluate(walk, rule, true, cfa, value_ret);
+    default:
+        return false;
+    }
+}
+
+static bool find_cfa(struct walk *walk, const struct cfi_row *row, uint64_t *cfa_ret)
+{
+    if (row->cfa.kind == CFI_VAL_EXPR)
+        return evaluate(walk, &row->cfa, false, 0, cfa_ret);
+    if (row->cfa.kind != CFI_REGISTER || !is_known(walk, row->cfa.reg))
+        return false;
+    *cfa_ret = walk->regs[row->cfa.reg] + (uint64_t)row->cfa.offset;
+    return true;
+}
+
+/* Steps by a whole row: expressions, signal frames, and every frame of a thorough walk. */
+static enum step step_row(struct walk *walk, const struct cfi_row *row)
+{
+    uint64_t values[ARCH_NUM_REGS] = {0};
+    uint64_t cfa, addr = 0;
+    uint32_t known = 0;
+
+    if (!find_cfa(walk, row, &cfa)) {
+        walk->needs_thorough = true;
+        return stop(walk, REASON_BAD_CFA);
+    }
+    if (!row->is_signal_frame && !has_cfa_grown(walk, cfa))
+        return stop(walk, REASON_BAD_CFA);
+    for (unsigned reg = 0; reg < ARCH_NUM_REGS; reg++) {
+        addr = 0;
+        if (recover_reg(walk, row, reg, cfa, &addr, &values[reg]))
+            known |= 1U << reg;
+        else if (reg == ARCH_REG_IP || reg == ARCH_REG_SP)
+            return addr ? stop_unreadable(walk, addr) : stop(walk, REASON_BAD_CFA);
+    }
+    memcpy(walk->regs, values, sizeof(values));
+    walk->known = known;
+    walk->is_call = !row->is_signal_frame;
+    if (row->is_signal_frame)
+        walk->reader.may_read_anywhere = true; /* sigaltstack(2) */
+    return STEP_ON;
+}
+
+/* Steps from a signal trampoline to the interrupted code by the kernel's own frame. */
+static enum step step_sigreturn(struct walk *walk)
+{
+    uint64_t sp = walk->regs[ARCH_REG_SP];
+
+    for (unsigned reg = 0; reg < ARCH_NUM_REGS; reg++) {
+        uint64_t addr = sp + arch_sigreturn_offset(reg);
+
+        if (!read_word(walk, addr, &walk->regs[reg]))
+            return stop_unreadable(walk, addr);
+    }
+    walk->known = ARCH_ALL_REGS;
+    walk->is_call = false;
+    walk->reader.may_read_anywhere = true;
+    return STEP_ON;
+}
+
+static bool is_return_address(const struct walk *walk, uint64_t value)
+{
+    return value != 0 && find_vma(walk, arch_call_pc(value));
+}
+
+/* Steps along the frame pointer, if rbp looks like one: aligned, not below the stack pointer, a
+ * return address into a mapping above it. The saved rbp itself may be anything (a caller with CFI
+ * needs no frame pointer); if it is used next, it is checked next. */
+static enum step step_frame_pointer(struct walk *walk)
+{
+    uint64_t bp = walk->regs[ARCH_REG_BP];
+    uint64_t saved_bp, return_address;
+
+    if (!is_known(walk, ARCH_REG_BP) || bp % 8 != 0 ||
+        bp - walk->regs[ARCH_REG_SP] > MAX_FRAME_BYTES)
+        return STEP_STOP;
+    if (!read_word(walk, bp + 8, &return_address) || !read_word(walk, bp, &saved_bp)) {
+        if (walk->is_call && bp + 15 - walk->reader.copy_start >= walk->reader.copy_bytes)
+            walk->reason = REASON_TRUNCATED; /* the chain goes on behind the copy */
+        return STEP_STOP;
+    }
+    if (return_address == 0 && saved_bp == 0)
+        return STEP_ROOT;
+    if (!is_return_address(walk, return_address))
+        return STEP_STOP;
+    walk->regs[ARCH_REG_IP] = return_address;
+    walk->regs[ARCH_REG_SP] = bp + 16;
+    walk->regs[ARCH_REG_BP] = saved_bp;
+    walk->known = (1U << ARCH_REG_IP) | (1U << ARCH_REG_SP) | (1U << ARCH_REG_BP);
+    walk->is_call = true;
+    return STEP_ON;
+}
+
+/* Steps out of code that pushed nothing: hand-written leaf functions, PLT stubs of old linkers. */
+static enum step step_leaf(struct walk *walk)
+{
+    uint64_t return_address;
+
+    if (walk->is_call || !read_word(walk, walk->regs[ARCH_REG_SP], &return_address) ||
+        !is_return_address(walk, return_address))
+        return STEP_STOP;
+    walk->regs[ARCH_REG_IP] = return_address;
+    walk->regs[ARCH_REG_SP] += 8;
+    walk->known &= ARCH_CALLEE_SAVED | (1U << ARCH_REG_IP) | (1U << ARCH_REG_SP);
+    walk->is_call = true;
+    return STEP_ON;
+}
+
+/* Steps without CFI: frame pointer first, then the leaf's return address. */
+static enum step step_without_cfi(struct walk *walk, const struct vma *vma,
+                                  enum frame_reason reason)
+{
+    bool is_anonymous = vma->kind == MAPPING_ANON;
+    enum step step = step_frame_pointer(walk);
+
+    if (step != STEP_STOP || walk->reason != REASON_NONE)
+        return step;
+    /* System V ABI AMD64 3.4.1: rbp is 0 in the deepest frame. A JIT may use rbp for anything. */
+    if (walk->is_call && !is_anonymous && is_known(walk, ARCH_REG_BP) &&
+        walk->regs[ARCH_REG_BP] == 0)
+        return STEP_ROOT;
+    if (!is_anonymous && step_leaf(walk) == STEP_ON)
+        return STEP_ON;
+    return stop(walk, is_anonymous ? REASON_JIT : reason);
+}
+
+static enum step step_by_rule(struct walk *walk, const struct unwind_rule *rule,
+                              const struct vma *vma)
+{
+    switch (rule->kind) {
+    case RULE_SIMPLE:
+        if (UNLIKELY(walk->is_thorough))
+            return step_row(walk, &walk->row);
+        return step_simple(walk, rule);
+    case RULE_ROW:
+        return step_row(walk,
+                        walk->is_thorough ? &walk->row : &walk->unwinder->rows[rule->row_index]);
+    case RULE_ROOT:
+        return STEP_ROOT;
+    case RULE_SIGRETURN:
+        return step_sigreturn(walk);
+    case RULE_NO_CFI:
+        return step_without_cfi(walk, vma, REASON_NO_UNWIND_INFO);
+    default: /* RULE_BROKEN; RULE_EMPTY: the work budget is used up */
+        return step_without_cfi(walk, vma, REASON_BAD_CFA);
+    }
+}
+
+/* Adds the frame where the walk stands and steps to its caller. */
+static enum step step_frame(struct walk *walk)
+{
+    uint64_t ip = walk->regs[ARCH_REG_IP];
+    uint64_t pc = walk->is_call ? arch_call_pc(ip) : ip;
+    const struct vma *vma;
+    struct unwind_rule rule;
+    enum step step;
+
+    if (ip == 0 && walk->is_call)
+        return STEP_ROOT;
+    rule = find_rule(walk, pc, &vma);
+    if (!vma)
+        return stop(walk, REASON_NO_MAPPING);
+    /* A trampoline did not call: the handler returns to its first byte. */
+    callchain_push(walk->chain, vma_profile_pc(vma, rule.is_signal ? ip : pc), vma->mapping,
+                   REASON_NONE);
+    step = step_by_rule(walk, &rule, vma);
+    if (UNLIKELY(walk->reader.has_read_live && walk->live_frames == 0))
+        walk->live_frames = walk->chain->num_frames;
+    return step;
+}
+
+/* Walks to the root, or to where it can't go on. Returns: why it stopped; REASON_NONE at the root.
+ */
+static enum frame_reason walk_frames(struct walk *walk, uint32_t max_frames)
+{
+    for (uint32_t i = 0; i < max_frames; i++) {
+        enum step step = step_frame(walk);
+
+        if (step == STEP_ROOT)
+            return REASON_NONE;
+        if (step == STEP_STOP)
+            return walk->reason;
+    }
+    return REASON_TOO_DEEP;
+}
+
+static void begin_walk(struct walk *walk, struct unwinder *unwinder, struct process *process,
+                       const struct sample *sample, struct callchain *chain, bool is_thorough)
+{
+    walk->unwinder = unwinder;
+    walk->process = process;
+    walk->chain = chain;
+    walk->reader = (struct stack_reader){
+        .copy = sample->stack,
+        .copy_start = sample->regs[SAMPLE_REG_SP],
+        .copy_bytes = sample->stack ? sample->stack_bytes : 0,
+        .may_read_live = unwinder->options.live_tail && !process->has_ended,
+        .pid = process->pid,
+        .window = unwinder->window,
+    };
+    memcpy(walk->regs, sample->regs, sizeof(walk->regs));
+    walk->known = ARCH_ALL_REGS;
+    walk->is_call = false;
+    walk->has_reread = false;
+    walk->is_thorough = is_thorough;
+    walk->needs_thorough = false;
+    walk->live_frames = 0;
+    walk->work = WORK_PER_STACK;
+    walk->reason = REASON_NONE;
+}
+
+/* Drops what was found with live bytes unless it led to a root (or to more frames than one can make
+ * up by chance). */
+static enum frame_reason judge_live_tail(struct walk *walk, enum frame_reason reason)
+{
+    struct unwind_stats *stats = &walk->unwinder->stats;
+
+    if (!walk->reader.has_read_live)
+        return reason;
+    stats->num_live_tails_read++;
+    if (reason == REASON_NONE || reason == REASON_TOO_DEEP) {
+        stats->num_live_tails_kept++;
+        return reason;
+    }
+    walk->chain->num_frames = walk->live_frames;
+    return REASON_TRUNCATED;
+}
+
+static enum frame_reason unwind_user(struct unwinder *unwinder, struct process *process,
+                                     const struct sample *sample, struct callchain *chain)
+{
+    uint32_t num_before = chain->num_frames;
+    enum frame_reason reason;
+    struct walk walk;
+
+    begin_walk(&walk, unwinder, process, sample, chain, false);
+    reason = walk_frames(&walk, CALLCHAIN_MAX_USER_FRAMES);
+    if (UNLIKELY(reason != REASON_NONE && walk.needs_thorough)) {
+        chain->num_frames = num_before;
+        begin_walk(&walk, unwinder, process, sample, chain, true);
+        reason = walk_frames(&walk, CALLCHAIN_MAX_USER_FRAMES);
+    }
+    return judge_live_tail(&walk, reason);
+}
+
+static void push_kernel_frames(const struct sample *sample, uint32_t kernel_mapping,
+                               struct callchain *chain)
+{
+    if (sample->num_kernel_pcs == 0)
+        return;
+    if (kernel_mapping == 0) {
+        callchain_push(chain, 0, 0, REASON_KERNEL);
+        return;
+    }
+    for (size_t i = 0; i < sample->num_kernel_pcs && i < CALLCHAIN_MAX_KERNEL_FRAMES; i++) {
+        uint64_t pc = sample->kernel_pcs[i];
+
+        callchain_push(chain, i == 0 ? pc : arch_call_pc(pc), kernel_mapping, REASON_NONE);
+    }
+}
+
+/* The one frame that is known of a 32-bit task. */
+static void push_leaf(struct process *process, const struct sample *sample, struct callchain *chain)
+{
+    uint64_t pc = sample->has_user_regs ? sample->regs[SAMPLE_REG_IP] : sample->pc;
+    const struct vma *vma = process->maps ? maps_find(process->maps, pc) : NULL;
+
+    if (vma)
+        callchain_push(chain, vma_profile_pc(vma, pc), vma->mapping, REASON_NONE);
+}
+
+static void cfi_unwind(struct unwinder *unwinder, struct process *process,
+                       const struct sample *sample, uint32_t kernel_mapping,
+                       struct callchain *chain_ret)
+{
+    enum frame_reason reason = REASON_NONE;
+
+    chain_ret->num_frames = 0;
+    push_kernel_frames(sample, kernel_mapping, chain_ret);
+    if (sample->is_32bit) {
+        push_leaf(process, sample, chain_ret);
+        reason = REASON_32BIT;
+    } else if (sample->has_user_regs) {
+        reason = unwind_user(unwinder, process, sample, chain_ret);
+    } else if (!sample->in_kernel) {
+        reason = REASON_NO_REGISTERS;
+    } else if (chain_ret->num_frames == 0) {
+        /* A kernel thread whose kernel stack is not to be seen: complete, but nameless. */
+        callchain_push(chain_ret, 0, 0, REASON_KERNEL);
+    }
+    if (reason != REASON_NONE)
+        callchain_push(chain_ret, 0, 0, reason);
+    chain_ret->stop = reason;
+    if (chain_ret->num_frames == 0) /* stood at an entry point outside every mapping: can't be */
+        callchain_push(chain_ret, 0, 0, REASON_NO_MAPPING);
+    unwinder->stats.num_stacks++;
+    unwinder->stats.num_frames += chain_ret->num_frames;
+}
+
+static void cfi_stats(const struct unwinder *unwinder, struct unwind_stats *stats_ret)
+{
+    *stats_ret = unwinder->stats;
+}
+
+static void cfi_destroy(struct unwinder *unwinder)
+{
+    if (!unwinder)
+        return;
+    rule_cache_deinit(&unwinder->cache);
+    free(unwinder->rows);
+    free(unwinder->window);
+    free(unwinder);
+}
+
+DEFINE_CLEANUP(cfi_destroy, struct unwinder *)
+
+static struct error *cfi_create(const struct unwind_options *options, struct target *target,
+                                struct unwinder **unwinder_ret)
+{
+    CLEANUP(cfi_destroy) struct unwinder *unwinder = calloc(1, sizeof(*unwinder));
+
+    if (!unwinder)
+        return &error_no_memory;
+    unwinder->options = *options;
+    unwinder->target = target;
+    RETURN_IF_ERROR(rule_cache_init(&unwinder->cache));
+    unwinder->rows = malloc(MAX_ROWS * sizeof(*unwinder->rows));
+    unwinder->window = malloc(LIVE_WINDOW_BYTES);
+    if (!unwinder->rows || !unwinder->window)
+        return &error_no_memory;
+    *unwinder_ret = take_ptr(unwinder);
+    return NULL;
+}
+
+const struct unwind_ops unwind_cfi = {
+    .name = "cfi",
+    .create = cfi_create,
+    .unwind = cfi_unwind,
+    .stats = cfi_stats,
+    .destroy = cfi_destroy,
+};
