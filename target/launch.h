@@ -1,4 +1,5 @@
-/* Launching a command so that it is profiled from its first instruction: fork, wait for the go, execve.
+/* Launching a command so that it is profiled from its first instruction: fork, wait for the go,
+ * execve.
  *
  * The command inherits exactly our environment, descriptors (ours are all close-on-exec), limits,
  * signal dispositions, mask and umask as they were when cprofiler started (launch_remember()).
@@ -23,7 +24,8 @@ bool launch_was_ignored(int signal_number);
 
 /* Looks `command` up as execvp would and forks a child that waits for launch_go().
  * argv: NULL-terminated, argv[0] is the command. launch_ret: owned by the caller.
- * Returns: NULL; ERROR_NOT_FOUND "no such command" or ERROR_PERMISSION "not executable" with a hint. */
+ * Returns: NULL; ERROR_NOT_FOUND "no such command" or ERROR_PERMISSION "not executable" with a
+ * hint. */
 struct error *launch_start(char *const *argv, struct launch **launch_ret) MUST_CHECK;
 
 /* Tells the pid of the child. */
@@ -37,7 +39,8 @@ int launch_pidfd(const struct launch *launch);
 
 /* Looks whether the command has ended (wait: waits for it, EINTR included).
  * status_ret: wait status as of waitpid(2), written when true is returned. cpu_ns_ret: CPU time of
- * the command and its waited-for children (getrusage RUSAGE_CHILDREN difference), ns; may be NULL. */
+ * the command and its waited-for children (getrusage RUSAGE_CHILDREN difference), ns; may be NULL.
+ */
 bool launch_wait(struct launch *launch, bool wait, int *status_ret, unsigned long long *cpu_ns_ret);
 
 /* Frees. A child that never got its go is killed and reaped; a running command is left alone. */

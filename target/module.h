@@ -30,22 +30,22 @@ struct module_segment {
 
 struct module {
     uint32_t id;
-    char *path;       /* as the target sees it, without " (deleted)" */
-    char *root;       /* prefix under which path is found, "/proc/PID/root" of the first process; or "" */
-    int fd;           /* kept open; -1 when the file could not be opened */
+    char *path; /* as the target sees it, without " (deleted)" */
+    char *root; /* prefix under which path is found, "/proc/PID/root" of the first process; or "" */
+    int fd;     /* kept open; -1 when the file could not be opened */
     uint32_t dev_major, dev_minor;
     uint64_t inode;
     uint8_t build_id[MODULE_MAX_BUILD_ID_BYTES];
     size_t build_id_bytes; /* 0 = none */
-    Elf *elf;         /* kept open; NULL when this is no readable 64-bit x86-64 ELF file */
-    void *image;      /* private copy of the file for modules without one (vdso); NULL else */
+    Elf *elf;              /* kept open; NULL when this is no readable 64-bit x86-64 ELF file */
+    void *image;           /* private copy of the file for modules without one (vdso); NULL else */
     size_t image_bytes;
     struct module_segment *segments;
     size_t num_segments;
-    bool is_deleted;  /* the path names another file by now, or none */
+    bool is_deleted; /* the path names another file by now, or none */
     bool is_vdso;
-    void *unwind_data;                        /* unwind/'s cached CFI handles */
-    void (*unwind_data_destroy)(void *data);  /* called before the Elf is closed */
+    void *unwind_data;                       /* unwind/'s cached CFI handles */
+    void (*unwind_data_destroy)(void *data); /* called before the Elf is closed */
 };
 
 struct module_table;
@@ -58,29 +58,31 @@ void module_table_destroy(struct module_table *table);
 
 /* How to find the file of a mapping. */
 struct module_request {
-    uint32_t pid;        /* process that maps it; 0 when it is gone or unknown */
-    uint64_t start;      /* its mapping [start, limit), for /proc/PID/map_files */
+    uint32_t pid;   /* process that maps it; 0 when it is gone or unknown */
+    uint64_t start; /* its mapping [start, limit), for /proc/PID/map_files */
     uint64_t limit;
     uint32_t dev_major, dev_minor;
     uint64_t inode;
-    const char *path;    /* as in maps, " (deleted)" allowed */
+    const char *path; /* as in maps, " (deleted)" allowed */
 };
 
 /* Finds the module of a file mapping, opening it when it is new: by /proc/PID/map_files, then
  * /proc/PID/root + path, then path; the latter two only when dev and inode fit (dev may differ on
- * overlay and btrfs: then the build-id or size decides as far as known). A file that cannot be opened
- * still gives a module, with fd -1 and elf NULL.
- * module_ret: borrowed from the table. Returns: NULL or error_no_memory. */
+ * overlay and btrfs: then the build-id or size decides as far as known). A file that cannot be
+ * opened still gives a module, with fd -1 and elf NULL. module_ret: borrowed from the table.
+ * Returns: NULL or error_no_memory. */
 struct error *module_table_get(struct module_table *table, const struct module_request *request,
                                struct module **module_ret) MUST_CHECK;
 
 /* Makes (once) the module of the vdso from an ELF image that was read from a process.
  * image: copied. module_ret: borrowed. Returns: NULL or error_no_memory. */
-struct error *module_table_get_vdso(struct module_table *table, const void *image, size_t image_bytes,
-                                    struct module **module_ret) MUST_CHECK;
+struct error *module_table_get_vdso(struct module_table *table, const void *image,
+                                    size_t image_bytes, struct module **module_ret) MUST_CHECK;
 
-/* Opens one ELF file by path for tests, fuzzers and symbolize tools. Same result and ownership as above. */
-struct error *module_table_open_path(struct module_table *table, const char *path, struct module **module_ret) MUST_CHECK;
+/* Opens one ELF file by path for tests, fuzzers and symbolize tools. Same result and ownership as
+ * above. */
+struct error *module_table_open_path(struct module_table *table, const char *path,
+                                     struct module **module_ret) MUST_CHECK;
 
 /* Tells a module by id; NULL when there is none. */
 struct module *module_table_at(const struct module_table *table, uint32_t id);
@@ -90,7 +92,16 @@ size_t module_table_count(const struct module_table *table);
 
 /* Converts an offset in the file to the address as linked, by the PT_LOAD that holds it (an
  * executable one first). elf_addr_ret: the address. Returns: false when no segment holds it. */
-bool module_file_off_to_elf_addr(const struct module *module, uint64_t file_off, uint64_t *elf_addr_ret);
+bool module_file_off_to_elf_addr(const struct module *module, uint64_t file_off,
+                                 uint64_t *elf_addr_ret);
+
+/* Tells the bias of a mapping: elf_addr = pc - bias for every pc in [start, limit). The segment is
+ * the executable PT_LOAD whose first page is at file_off, else the one that shares most bytes with
+ * the mapping (an executable one first); page rounding is taken into account: two segments may
+ * share a page of the file, and the mapping of the second begins below its p_offset. bias_ret: the
+ * bias. Returns: false when no segment is there. Source: unwinding.md 7. */
+bool module_mapping_bias(const struct module *module, uint64_t start, uint64_t limit,
+                         uint64_t file_off, uint64_t *bias_ret);
 
 /* Writes the build-id as lowercase hex. hex: room for 2 * MODULE_MAX_BUILD_ID_BYTES + 1 bytes. */
 void module_build_id_hex(const struct module *module, char *hex);

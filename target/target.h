@@ -1,8 +1,8 @@
-/* The processes under profile: who they are, their threads' names, what they have mapped. Kept up to
- * date by the sampler's mmap, comm, fork and exit events, and from /proc when attached.
+/* The processes under profile: who they are, their threads' names, what they have mapped. Kept up
+ * to date by the sampler's mmap, comm, fork and exit events, and from /proc when attached.
  *
- * Not sampling, not unwinding. A process that ended stays known (its maps are needed for late samples,
- * its namespace pid for perf-PID.map), until TARGET_MAX_ENDED of them; then the oldest go.
+ * Not sampling, not unwinding. A process that ended stays known (its maps are needed for late
+ * samples, its namespace pid for perf-PID.map), until TARGET_MAX_ENDED of them; then the oldest go.
  * Ownership: the target owns processes and modules. Threads: none.
  * Source: proc(5), perf_event_open(2).
  */
@@ -24,12 +24,12 @@
 struct process {
     uint32_t pid;
     uint64_t start_time_ticks; /* with pid: who it is; 0 when only known from events */
-    uint32_t ns_pid;           /* its pid in its own innermost pid namespace (perf-PID.map); 0 unknown */
-    uint32_t uid;              /* owner of the process; UINT32_MAX unknown */
+    uint32_t ns_pid; /* its pid in its own innermost pid namespace (perf-PID.map); 0 unknown */
+    uint32_t uid;    /* owner of the process; UINT32_MAX unknown */
     struct maps *maps;
-    uint32_t comm;             /* string id: name of the process (of its main thread) */
+    uint32_t comm; /* string id: name of the process (of its main thread) */
     bool has_ended;
-    bool maps_reread;          /* maps were re-read for the pc that was not found */
+    bool maps_reread;            /* maps were re-read for the pc that was not found */
     struct thread_name *threads; /* tid -> name, sorted by tid */
     size_t num_threads, threads_capacity;
 };
@@ -41,20 +41,22 @@ struct thread_name {
 
 struct target;
 
-/* Makes a target with no process. table: borrowed; gets the mappings. target_ret: owned by the caller.
- * Returns: NULL or error_no_memory. */
+/* Makes a target with no process. table: borrowed; gets the mappings. target_ret: owned by the
+ * caller. Returns: NULL or error_no_memory. */
 struct error *target_create(struct stack_table *table, struct target **target_ret) MUST_CHECK;
 
 /* Forgets all processes, closes all modules. NULL is fine. */
 void target_destroy(struct target *target);
 
-/* Adds a live process from /proc: name, threads' names, executable mappings (merging with what events
- * already told). is_main: its executable becomes the profile's main mapping unless there is one.
- * process_ret: borrowed; may be NULL. Returns: NULL; ERROR_GONE; ERROR_PERMISSION naming pid and owner. */
-struct error *target_add_process(struct target *target, pid_t pid, bool is_main, struct process **process_ret) MUST_CHECK;
+/* Adds a live process from /proc: name, threads' names, executable mappings (merging with what
+ * events already told). is_main: its executable becomes the profile's main mapping unless there is
+ * one. process_ret: borrowed; may be NULL. Returns: NULL; ERROR_GONE; ERROR_PERMISSION naming pid
+ * and owner. */
+struct error *target_add_process(struct target *target, pid_t pid, bool is_main,
+                                 struct process **process_ret) MUST_CHECK;
 
-/* Takes over an mmap, comm, fork or exit event (others are ignored). A fork from a known process, or
- * any event of a known pid, is followed; events of unknown processes are ignored unless
+/* Takes over an mmap, comm, fork or exit event (others are ignored). A fork from a known process,
+ * or any event of a known pid, is followed; events of unknown processes are ignored unless
  * `target_follow_all`. Returns: NULL or error_no_memory. */
 struct error *target_handle_event(struct target *target, const struct event *event) MUST_CHECK;
 
@@ -86,7 +88,8 @@ struct module_table *target_modules(struct target *target);
 void target_counts(const struct target *target, size_t *num_processes_ret, size_t *num_threads_ret);
 
 /* Calls `visit` for each process known, ended ones included. context: passed on. */
-void target_each_process(struct target *target, void (*visit)(void *context, struct process *process), void *context);
+void target_each_process(struct target *target,
+                         void (*visit)(void *context, struct process *process), void *context);
 
 /* What went wrong for single modules and maps so far (LOSS_UNREADABLE). Borrowed. */
 const struct loss *target_loss(const struct target *target);
