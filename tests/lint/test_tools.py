@@ -68,8 +68,11 @@ def test_codespell():
 def test_manual_pages():
     pages = sorted(p for p in tracked_files() if p.parts[0] == "man")
     assert pages
-    findings = run("mandoc", "-T", "lint", "-W", "style", *pages)
-    report([findings] if findings else [])
+    done = subprocess.run(["mandoc", "-T", "lint", "-W", "style", *map(str, pages)], cwd=ROOT, text=True,
+                          check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    # Our own pages are not installed, and the machine's index of pages may be old.
+    report([line for line in done.stdout.splitlines()
+            if "referenced manual not found" not in line and "mandoc.db" not in line])
 
 
 def test_shell_scripts():
