@@ -2,11 +2,13 @@
  *
  * Flat = value of samples whose innermost leaf function it is; cum = value of samples in which it
  * occurs at all (counted once per sample, recursion included).
- * Ownership: rows are heap memory of the caller. Threads: none.
+ * The texts of nodes are added to the string table of the profile's stack table; nothing else
+ * changes. Ownership: rows are heap memory of the caller. Threads: none.
  */
 #ifndef OUTPUT_TOP_H
 #define OUTPUT_TOP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -28,10 +30,18 @@ struct error *top_compute(const struct profile *profile, size_t column, struct t
 
 enum top_order { TOP_BY_FLAT, TOP_BY_CUM };
 
-/* Prints header and table as `go tool pprof -top` (or -top -cum) does, at most max_rows rows (0: all).
- * Returns: NULL or an error when `stream` can't be written. */
-struct error *top_print(const struct profile *profile, size_t column, enum top_order order, size_t max_rows,
-                        FILE *stream) MUST_CHECK;
+/* Prints header and table as `go tool pprof -top` (or -top -cum) does, at most max_rows rows (0:
+ * all). Rows under 0.5 % of the total are left out and counted, as there. Returns: NULL or an error
+ * when `stream` can't be written. */
+struct error *top_print(const struct profile *profile, size_t column, enum top_order order,
+                        size_t max_rows, FILE *stream) MUST_CHECK;
+
+/* Tells the column that is shown unless asked otherwise: the default type, else the last. */
+size_t top_default_column(const struct profile *profile);
+
+/* Finds a column by its type's name or number, as pprof's -sample_index does ("inuse_space" also
+ * finds "space"). column_ret: written when true is returned. Returns: false when there is none. */
+bool top_find_column(const struct profile *profile, const char *name, size_t *column_ret);
 
 /* Writes a value with its unit scaled as pprof does ("1.50s", "512kB", "42").
  * text: room for `text_bytes` bytes, always NUL-terminated. */
