@@ -31,6 +31,7 @@ LIB_OBJECTS := $(filter-out $(O)/cmd/main.o,$(OBJECTS))
 BPF_OBJECTS := $(if $(filter 1,$(BPF)),$(patsubst %.bpf.c,$(O)/%.bpf.o,$(wildcard sampler/bpf/*.bpf.c)))
 UNIT_SOURCES := $(foreach d,$(FOLDERS),$(wildcard tests/unit/$(d)/test_*.c))
 UNIT_BINS := $(UNIT_SOURCES:%.c=$(O)/%)
+BENCH_BINS := $(patsubst %.c,$(O)/%,$(wildcard tests/bench/bench_*.c))
 FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BINS := $(FUZZ_SOURCES:tests/fuzz/%.c=$(O)/fuzz/%)
 FUZZ_LIB := $(O)/fuzz-lib/libcprofiler.a
@@ -45,7 +46,7 @@ ALL_LDLIBS := -ldw -lelf -lprotobuf-c -lz $(if $(filter 1,$(BPF)),-lbpf) -libert
 PYTEST   = O=$(abspath $(O)) $(PYTHON) -B -m pytest -p no:cacheprovider
 COMPILE  = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d
 
-.PHONY: all unit demo check check-bare check-builds lint fuzz fuzz-build bench install uninstall clean help FORCE
+.PHONY: all unit demo check check-bare check-builds lint fuzz fuzz-build bench bench-build install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 
 all: $(O)/cprofiler
@@ -84,9 +85,9 @@ $(O)/.flags: FORCE
 		CC='$(CC)' CLANG='$(CLANG)' BPF=$(BPF) .ci/probe && echo $(call quote,$(FLAGS_LINE)) > $@; }
 quote = '$(subst ','\'',$(1))'
 
-# Unit tests: one cmocka program for each tests/unit/FOLDER/test_NOUN.c.
+# Unit tests: one cmocka program for each tests/unit/FOLDER/test_NOUN.c. Benchmarks likewise.
 unit: $(UNIT_BINS)
-$(O)/tests/unit/%: tests/unit/%.c $(O)/libcprofiler.a
+$(O)/tests/%: tests/%.c $(O)/libcprofiler.a
 	$(call say,TEST,$@)
 	$(Q)mkdir -p $(@D) && $(COMPILE) -o $@ $< $(O)/libcprofiler.a -lcmocka $(LDFLAGS) $(ALL_LDLIBS)
 
@@ -132,10 +133,11 @@ lint: ## run the lints of tests/lint alone
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all
 	$(Q)$(PYTEST) tests/lint
 
-bench: ## measure accuracy, overhead and harm; print the tables of the manual
+bench: ## measure overhead and speed on this machine, print the tables of docs/overhead.md
 	$(Q).ci/packages check
-	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all
-	$(Q)O=$(abspath $(O)) CPROFILER=$(abspath $(O))/cprofiler .ci/bench
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all bench-build
+	$(Q)O=$(abspath $(O)) .ci/bench
+bench-build: $(BENCH_BINS)
 
 install: $(O)/cprofiler
 	install -D -m 755 $(O)/cprofiler $(DESTDIR)$(PREFIX)/bin/cprofiler
@@ -159,4 +161,4 @@ help:
 	@echo
 	@echo 'Variables: O=DIR (build) CC=gcc|clang SAN=address,undefined BPF=0 WERROR=1 V=1 OPT CFLAGS LDFLAGS'
 
--include $(addsuffix .d,$(OBJECTS) $(BPF_OBJECTS) $(UNIT_BINS) $(FUZZ_BINS))
+-include $(addsuffix .d,$(OBJECTS) $(BPF_OBJECTS) $(UNIT_BINS) $(BENCH_BINS) $(FUZZ_BINS))

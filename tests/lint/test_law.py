@@ -104,6 +104,6 @@ def test_every_unit_test_has_a_source():
     """tests/unit/FOLDER/ mirrors the folders."""
     findings = []
     for path in c_files():
-        if path.parts[:2] == ("tests", "unit") and len(path.parts) != 4:
+        if path.parts[:2] == ("tests", "unit") and path.suffix == ".c" and len(path.parts) != 4:
             findings.append(f"{path}: belongs into tests/unit/FOLDER/")
     report(findings)
