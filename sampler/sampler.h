@@ -1,10 +1,10 @@
 /* When to look: turns kernel events into struct event, in order of time.
  *
- * One engine = one `struct sampler_ops`. The session opens a sampler, attaches tasks, starts it, waits
- * on its descriptor, drains it until the end, stops it, drains once more, destroys it.
- * Not here: who the target is (target/), unwinding (unwind/), names.
- * Ownership: the caller owns the sampler; events and what they point to are borrowed during the call.
- * Threads: one reader. Source: perf_event_open(2), design.md 4 (Capture, Where events are opened, Order).
+ * One engine = one `struct sampler_ops`. The session opens a sampler, attaches tasks, starts it,
+ * waits on its descriptor, drains it until the end, stops it, drains once more, destroys it. Not
+ * here: who the target is (target/), unwinding (unwind/), names. Ownership: the caller owns the
+ * sampler; events and what they point to are borrowed during the call. Threads: one reader. Source:
+ * perf_event_open(2), design.md 4 (Capture, Where events are opened, Order).
  */
 #ifndef SAMPLER_SAMPLER_H
 #define SAMPLER_SAMPLER_H
@@ -24,49 +24,51 @@
 struct sampler; /* each engine has its own */
 
 struct sampler_options {
-    uint32_t hz;            /* samples per second of CPU, 1..SAMPLER_MAX_HZ */
-    uint32_t stack_bytes;   /* user stack to copy, multiple of 8, < 65536 */
-    bool kernel;            /* sample kernel mode too, with kernel callchain */
-    bool follow_children;   /* child processes too (threads are always followed) */
-    bool enable_on_exec;    /* launched command: count from its execve on, not before */
+    uint32_t hz;             /* samples per second of CPU, 1..SAMPLER_MAX_HZ */
+    uint32_t stack_bytes;    /* user stack to copy, multiple of 8, < 65536 */
+    bool kernel;             /* sample kernel mode too, with kernel callchain */
+    bool follow_children;    /* child processes too (threads are always followed) */
+    bool enable_on_exec;     /* launched command: count from its execve on, not before */
     uint64_t max_ring_bytes; /* for all rings together; 0 = the default of 64 MB */
 };
 
 /* What an engine tells about itself, for the summary and the profile's comments. */
 struct sampler_info {
-    const char *engine;       /* "perf (cpu-wide)", "perf (per-task)" */
-    uint64_t period_ns;       /* exact period used */
-    size_t num_events;        /* perf events open */
-    uint64_t ring_bytes;      /* all rings together */
-    bool ring_is_small;       /* rings had to shrink for RLIMIT_MEMLOCK */
-    bool has_kernel;          /* kernel mode is really sampled */
-    bool has_exact_cpu;       /* exact_cpu_ns is known (per-task counting) */
-    uint64_t exact_cpu_ns;    /* CPU time counted by the events themselves, ns */
+    const char *engine;    /* "perf (cpu-wide)", "perf (per-task)" */
+    uint64_t period_ns;    /* exact period used */
+    size_t num_events;     /* perf events open */
+    uint64_t ring_bytes;   /* all rings together */
+    bool ring_is_small;    /* rings had to shrink for RLIMIT_MEMLOCK */
+    bool has_kernel;       /* kernel mode is really sampled */
+    bool has_exact_cpu;    /* exact_cpu_ns is known (per-task counting) */
+    uint64_t exact_cpu_ns; /* CPU time counted by the events themselves, ns */
 };
 
 struct sampler_ops {
     const char *name; /* "cpu-wide", "per-task": as forced by --engine */
 
     /* Opens what needs no task yet. options: copied. sampler_ret: owned by the caller.
-     * Returns: NULL; ERROR_PERMISSION or ERROR_UNSUPPORTED (with the remedy as hint) when this host or
-     * user does not allow this engine: the caller may try the next. */
+     * Returns: NULL; ERROR_PERMISSION or ERROR_UNSUPPORTED (with the remedy as hint) when this host
+     * or user does not allow this engine: the caller may try the next. */
     struct error *(*open)(const struct sampler_options *options, struct sampler **sampler_ret);
 
-    /* Adds thread `tid` of process `pid` (and all that it will start). cpu-wide engines add the whole
-     * process; calling it for every thread is fine. Returns: NULL; ERROR_GONE when the thread is gone. */
+    /* Adds thread `tid` of process `pid` (and all that it will start). cpu-wide engines add the
+     * whole process; calling it for every thread is fine. Returns: NULL; ERROR_GONE when the thread
+     * is gone. */
     struct error *(*attach)(struct sampler *sampler, pid_t pid, pid_t tid);
 
     /* Starts counting (with enable_on_exec: arms). Returns: NULL or an error. */
     struct error *(*start)(struct sampler *sampler);
 
-    /* Tells a descriptor that polls readable when there is something to drain; owned by the sampler. */
+    /* Tells a descriptor that polls readable when there is something to drain; owned by the
+     * sampler. */
     int (*wait_fd)(const struct sampler *sampler);
 
-    /* Hands all events up to now to `handler` in order of time, sideband before samples of equal time.
-     * Samples newer than the last drained sideband stay in the ring unless `final`.
+    /* Hands all events up to now to `handler` in order of time, sideband before samples of equal
+     * time. Samples newer than the last drained sideband stay in the ring unless `final`.
      * num_samples_ret: how many samples were handed over. Returns: NULL or an error. */
-    struct error *(*drain)(struct sampler *sampler, bool final, event_handler_fn *handler, void *context,
-                           size_t *num_samples_ret);
+    struct error *(*drain)(struct sampler *sampler, bool final, event_handler_fn *handler,
+                           void *context, size_t *num_samples_ret);
 
     /* Stops counting; what is in the rings stays. Never fails. */
     void (*stop)(struct sampler *sampler);
@@ -78,8 +80,8 @@ struct sampler_ops {
     void (*destroy)(struct sampler *sampler);
 };
 
-/* CPU-wide cpu-clock events, filtered in the kernel by a BPF program to the target's processes; needs
- * CAP_PERFMON and CAP_BPF. Costs the target nothing at a context switch. */
+/* CPU-wide cpu-clock events, filtered in the kernel by a BPF program to the target's processes;
+ * needs CAP_PERFMON and CAP_BPF. Costs the target nothing at a context switch. */
 extern const struct sampler_ops sampler_cpu_wide;
 
 /* One inherited cpu-clock event for each attached thread and CPU; works unprivileged. */

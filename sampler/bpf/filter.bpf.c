@@ -1,0 +1,107 @@
+/* In the kernel: lets a CPU-wide sampling event through only while it hits a process under profile,
+ * and follows these processes over fork, exec and end.
+ *
+ * Loaded by sampler/bpf_filter.c. Field offsets are relocated at load time (CO-RE) against the
+ * running kernel, so only the fields that are read are declared here.
+ * Source: kernel Documentation/bpf, include/trace/events/sched.h (arguments of the tracepoints).
+ */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#define MAX_PROCESSES 16384
+#define COUNTING 1u /* value of a process whose samples pass; 0: armed, waits for its execve */
+
+typedef int pid_t;
+
+struct task_struct {
+    pid_t pid;
+    pid_t tgid;
+} __attribute__((preserve_access_index));
+
+/* tgid -> COUNTING or 0. Preallocated: a hash that allocates may not be used from a perf event. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, MAX_PROCESSES);
+    __type(key, __u32);
+    __type(value, __u32);
+} processes SEC(".maps");
+
+/* Child processes that did not fit into `processes`, at index 0. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, __u64);
+} unfollowed SEC(".maps");
+
+/* The filter of the sampling events. Returns: 0 drops the sample, 1 lets it through. */
+SEC("perf_event")
+int filter_sample(void *context)
+{
+    __u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    __u32 *state = bpf_map_lookup_elem(&processes, &tgid);
+
+    return state && *state == COUNTING;
+}
+
+/* sched_process_fork(parent, child), in the parent: a child process is what its parent is. A child
+ * of a stranger that got the number of a process of ours which is gone is a stranger. */
+SEC("raw_tracepoint/sched_process_fork")
+int follow_fork(struct bpf_raw_tracepoint_args *context)
+{
+    struct task_struct *parent = (struct task_struct *)context->args[0];
+    struct task_struct *child = (struct task_struct *)context->args[1];
+    __u32 parent_tgid = BPF_CORE_READ(parent, tgid);
+    __u32 child_tgid = BPF_CORE_READ(child, tgid);
+    __u32 zero = 0;
+    __u32 copy;
+    __u32 *state;
+    __u64 *count;
+
+    if (parent_tgid == child_tgid)
+        return 0;
+    state = bpf_map_lookup_elem(&processes, &parent_tgid);
+    if (!state) {
+        bpf_map_delete_elem(&processes, &child_tgid);
+        return 0;
+    }
+    copy = *state;
+    if (bpf_map_update_elem(&processes, &child_tgid, &copy, BPF_ANY) == 0)
+        return 0;
+    count = bpf_map_lookup_elem(&unfollowed, &zero);
+    if (count)
+        __sync_fetch_and_add(count, 1);
+    return 0;
+}
+
+/* sched_process_exec(task, old_pid, binprm), at the end of execve: a process that waited for it
+ * counts. */
+SEC("raw_tracepoint/sched_process_exec")
+int follow_exec(struct bpf_raw_tracepoint_args *context)
+{
+    __u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    __u32 *state = bpf_map_lookup_elem(&processes, &tgid);
+
+    (void)context;
+    if (state)
+        *state = COUNTING;
+    return 0;
+}
+
+/* sched_process_free(task), when the task is reaped and its number is free: until then the work of
+ * its ending counts. The thread group leader is the last of its process to get there. */
+SEC("raw_tracepoint/sched_process_free")
+int forget_process(struct bpf_raw_tracepoint_args *context)
+{
+    struct task_struct *task = (struct task_struct *)context->args[0];
+    __u32 pid = BPF_CORE_READ(task, pid);
+    __u32 tgid = BPF_CORE_READ(task, tgid);
+
+    if (pid == tgid)
+        bpf_map_delete_elem(&processes, &tgid);
+    return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

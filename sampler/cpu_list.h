@@ -1,0 +1,33 @@
+/* Lists of CPU numbers as the kernel writes them: "0-3,8,10-11".
+ *
+ * Not topology, not hotplug: the list is what was online when it was read.
+ * Ownership: the list owns its numbers. Threads: none.
+ * Source: kernel Documentation/admin-guide/cputopology.rst (/sys/devices/system/cpu/online).
+ */
+#ifndef SAMPLER_CPU_LIST_H
+#define SAMPLER_CPU_LIST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+#define CPU_LIST_MAX_CPUS 65536 /* numbers at or above it are refused */
+
+struct cpu_list {
+    uint32_t *cpus; /* ascending, each once */
+    size_t num_cpus;
+};
+
+/* Parses `text`, with or without blanks and a newline at its end. Ranges may overlap.
+ * list_ret: owned by the caller (cpu_list_deinit()). Returns: NULL; ERROR_USAGE naming the text
+ * when it is no list or an empty one; error_no_memory. */
+struct error *cpu_list_parse(const char *text, struct cpu_list *list_ret) MUST_CHECK;
+
+/* Reads the CPUs that are online now. list_ret: owned by the caller. Returns: NULL or an error. */
+struct error *cpu_list_online(struct cpu_list *list_ret) MUST_CHECK;
+
+/* Frees the numbers. A zeroed list is fine. */
+void cpu_list_deinit(struct cpu_list *list);
+
+#endif
