@@ -7,22 +7,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/hash.h"
 
-#define TEMP_SUFFIX_BYTES 32
+#define TEMP_NAME_BYTES 40
 #define TEMP_MAX_TRIES 100
-#define MAX_OUTPUTS 32
+#define MAX_OUTPUTS 64
 #define TEMP_MODE 0600
 
+/* The directory is held open, so that the names in it stay right when somebody changes the working
+ * directory or moves the directory. */
 struct file_output {
-    char *name;      /* as the user gave it, for messages */
-    char *path;      /* what is replaced: `name` with its last symbolic links followed */
-    char *temp_path; /* NULL when written in place */
+    char *name;            /* as the user gave it, for messages */
+    char *path;            /* what is replaced: `name` with its last symbolic links followed */
+    const char *base_name; /* last component of `path` */
+    int dir_fd;
+    char temp_name[TEMP_NAME_BYTES]; /* "" when written in place */
     int fd;
     int slot;    /* in temp_slots, or -1 */
     mode_t mode; /* of the finished file */
@@ -32,24 +36,22 @@ struct file_output {
 };
 
 /* Temporary files that exist now. A signal handler reads it: fixed memory, and the state of a slot
- * decides whether its path is whole. */
+ * decides whether the rest of it is whole. */
 enum temp_state { TEMP_FREE, TEMP_FILLING, TEMP_SET };
 static struct temp_slot {
     atomic_int state;
-    char path[PATH_MAX];
+    int dir_fd;
+    char name[TEMP_NAME_BYTES];
 } temp_slots[MAX_OUTPUTS];
 
-static int temp_slot_claim(const char *path)
+static int temp_slot_claim(int dir_fd, const char *name)
 {
-    size_t num_bytes = strlen(path) + 1;
-
-    if (num_bytes > sizeof(temp_slots[0].path))
-        return -1;
     for (int i = 0; i < MAX_OUTPUTS; i++) {
         int expected = TEMP_FREE;
         if (!atomic_compare_exchange_strong(&temp_slots[i].state, &expected, TEMP_FILLING))
             continue;
-        memcpy(temp_slots[i].path, path, num_bytes);
+        temp_slots[i].dir_fd = dir_fd;
+        memcpy(temp_slots[i].name, name, TEMP_NAME_BYTES);
         atomic_store(&temp_slots[i].state, TEMP_SET);
         return i;
     }
@@ -68,7 +70,7 @@ void file_output_emergency_unlink(void)
 
     for (int i = 0; i < MAX_OUTPUTS; i++) {
         if (atomic_load(&temp_slots[i].state) == TEMP_SET)
-            unlink(temp_slots[i].path);
+            unlinkat(temp_slots[i].dir_fd, temp_slots[i].name, 0);
     }
     errno = saved_errno;
 }
@@ -81,6 +83,8 @@ static struct error *output_error(const struct file_output *output, int err)
         hint = "choose a directory you may write to with -o";
     else if (err == ENOSPC || err == EDQUOT)
         hint = "free some space or choose another file system with -o";
+    else if (err == EISDIR)
+        hint = "name a file in that directory with -o";
     else if (err == ENOENT || err == ENOTDIR)
         hint = "create the directory first or choose another file with -o";
     return error_from_errno(err, hint, "cannot write %s", output->name);
@@ -113,39 +117,48 @@ static struct error *output_resolve(struct file_output *output)
     return output_error(output, ELOOP);
 }
 
+static struct error *output_open_dir(struct file_output *output)
+{
+    const char *slash = strrchr(output->path, '/');
+    CLEANUP(free) char *directory = NULL;
+
+    output->base_name = slash ? slash + 1 : output->path;
+    if (!*output->base_name)
+        return output_error(output, EISDIR);
+    if (slash) {
+        directory =
+            strndup(output->path, slash == output->path ? 1 : (size_t)(slash - output->path));
+        if (!directory)
+            return &error_no_memory;
+    }
+    output->dir_fd = open(directory ? directory : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return output->dir_fd < 0 ? output_error(output, errno) : NULL;
+}
+
 /* Makes the temporary file beside the final one: rename(2) works within one file system only. */
 static struct error *output_create_temp(struct file_output *output)
 {
-    const char *slash = strrchr(output->path, '/');
-    size_t dir_bytes = slash ? (size_t)(slash - output->path) + 1 : 0;
-    size_t temp_bytes = dir_bytes + TEMP_SUFFIX_BYTES;
+    int err = EEXIST;
 
-    output->temp_path = malloc(temp_bytes);
-    if (!output->temp_path)
-        return &error_no_memory;
-    for (int i = 0; i < TEMP_MAX_TRIES; i++) {
-        uint64_t random = 0;
-        if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random))
-            random = (uint64_t)getpid() << 32 | (unsigned)i;
-        snprintf(output->temp_path, temp_bytes, "%.*s.cprofiler-%016llx", (int)dir_bytes,
-                 output->path, (unsigned long long)random);
+    RETURN_IF_ERROR(output_open_dir(output));
+    for (int i = 0; i < TEMP_MAX_TRIES && err == EEXIST; i++) {
+        uint64_t number = hash_seed_draw();
+        char name[TEMP_NAME_BYTES] = {0};
+        snprintf(name, sizeof(name), ".cprofiler-%016llx", (unsigned long long)number);
         /* The slot first: a signal between open and claim would leave the file behind. Unlinking a
          * name that we have not created yet is harmless: nobody else has it. */
-        output->slot = temp_slot_claim(output->temp_path);
-        output->fd =
-            open(output->temp_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, TEMP_MODE);
-        if (output->fd >= 0)
+        output->slot = temp_slot_claim(output->dir_fd, name);
+        output->fd = openat(output->dir_fd, name,
+                            O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, TEMP_MODE);
+        if (output->fd >= 0) {
+            memcpy(output->temp_name, name, sizeof(name));
             return NULL;
-        int err = errno;
+        }
+        err = errno;
         temp_slot_release(output->slot);
         output->slot = -1;
-        if (err != EEXIST) {
-            free(take_ptr(output->temp_path));
-            return output_error(output, err);
-        }
     }
-    free(take_ptr(output->temp_path));
-    return output_error(output, EEXIST);
+    return output_error(output, err);
 }
 
 /* umask(2) can only be read by setting it, which other threads would see; /proc tells it. */
@@ -169,7 +182,7 @@ static struct error *output_open_in_place(struct file_output *output)
 {
     /* O_NONBLOCK only to open: a FIFO without a reader would hang us before the command starts, and
      * gives ENXIO this way (fifo(7)). */
-    output->fd = open(output->path, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    output->fd = open(output->name, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (output->fd < 0 && errno == ENXIO)
         return error_create(ERROR_FAILED, "start the reader of the FIFO first",
                             "cannot write %s: nobody reads it", output->name);
@@ -181,25 +194,37 @@ static struct error *output_open_in_place(struct file_output *output)
     return NULL;
 }
 
+/* Tells whether `path` names the file of `status`: links in /proc/PID/fd may not lead where their
+ * text says ("/tmp/x (deleted)"). */
+static bool path_names_file(const char *path, const struct stat *status)
+{
+    struct stat other;
+
+    return stat(path, &other) == 0 && other.st_dev == status->st_dev &&
+           other.st_ino == status->st_ino;
+}
+
 static struct error *output_open(struct file_output *output)
 {
     struct stat status;
 
-    RETURN_IF_ERROR(output_resolve(output));
-    if (stat(output->path, &status) < 0) {
+    if (stat(output->name, &status) < 0) {
         if (errno != ENOENT)
             return output_error(output, errno);
         output->mode = 0666 & ~umask_read();
+        RETURN_IF_ERROR(output_resolve(output));
         return output_create_temp(output);
     }
     if (S_ISDIR(status.st_mode))
-        return error_create(ERROR_FAILED, "name a file in it", "cannot write %s: Is a directory",
-                            output->name);
+        return output_error(output, EISDIR);
     if (!S_ISREG(status.st_mode))
         return output_open_in_place(output);
     /* A file that may not be written is not to be replaced either, though rename would do it. */
-    if (faccessat(AT_FDCWD, output->path, W_OK, AT_EACCESS) < 0)
+    if (faccessat(AT_FDCWD, output->name, W_OK, AT_EACCESS) < 0)
         return output_error(output, errno);
+    RETURN_IF_ERROR(output_resolve(output));
+    if (!path_names_file(output->path, &status))
+        return output_open_in_place(output);
     output->replaces = true;
     output->mode = status.st_mode & 0777;
     output->uid = status.st_uid;
@@ -221,6 +246,7 @@ struct error *file_output_open(const char *path, struct file_output **output_ret
     if (!output)
         return &error_no_memory;
     output->fd = -1;
+    output->dir_fd = -1;
     output->slot = -1;
     output->name = strdup(path);
     if (!output->name)
@@ -236,16 +262,10 @@ int file_output_fd(const struct file_output *output)
 }
 
 /* Makes the new name permanent, too: fsync of a file does not cover its directory (fsync(2)). */
-static void directory_sync(const char *path)
+static void directory_sync(int dir_fd)
 {
-    const char *slash = strrchr(path, '/');
-    CLEANUP(free) char *directory = NULL;
+    CLEANUP(close) int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-    if (slash)
-        directory = strndup(path, slash == path ? 1 : (size_t)(slash - path));
-    if (slash && !directory)
-        return;
-    CLEANUP(close) int fd = open(directory ? directory : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     /* Not an error: the file is complete and in its place; some file systems refuse this. */
     if (fd >= 0)
         fsync(fd);
@@ -262,12 +282,12 @@ static struct error *output_commit_temp(struct file_output *output)
         errno = 0;
     if (fchmod(output->fd, output->mode) < 0)
         return output_error(output, errno);
-    if (rename(output->temp_path, output->path) < 0)
+    if (renameat(output->dir_fd, output->temp_name, output->dir_fd, output->base_name) < 0)
         return output_error(output, errno);
     temp_slot_release(output->slot);
     output->slot = -1;
-    free(take_ptr(output->temp_path));
-    directory_sync(output->path);
+    output->temp_name[0] = '\0';
+    directory_sync(output->dir_fd);
     return NULL;
 }
 
@@ -278,7 +298,11 @@ struct error *file_output_commit_take(struct file_output *output, uint64_t *num_
 
     if (fstat(output->fd, &status) < 0)
         return output_error(output, errno);
-    if (output->temp_path) {
+    /* A regular file without a name is written in place: cut off what it held beyond. */
+    if (!*output->temp_name && S_ISREG(status.st_mode) &&
+        ftruncate(output->fd, lseek(output->fd, 0, SEEK_CUR)) < 0)
+        return output_error(output, errno);
+    if (*output->temp_name) {
         RETURN_IF_ERROR(output_commit_temp(output));
     } else if (fsync(output->fd) < 0 && errno != EINVAL && errno != EROFS) {
         /* EINVAL, EROFS: "fd is bound to a special file which does not support synchronization". */
@@ -299,10 +323,11 @@ void file_output_destroy(struct file_output *output)
         return;
     if (output->fd >= 0)
         close(output->fd);
-    if (output->temp_path)
-        unlink(output->temp_path);
+    if (*output->temp_name)
+        unlinkat(output->dir_fd, output->temp_name, 0);
     temp_slot_release(output->slot);
-    free(output->temp_path);
+    if (output->dir_fd >= 0)
+        close(output->dir_fd);
     free(output->path);
     free(output->name);
     free(output);
