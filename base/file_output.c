@@ -291,29 +291,35 @@ static struct error *output_commit_temp(struct file_output *output)
     return NULL;
 }
 
-struct error *file_output_commit_take(struct file_output *output, uint64_t *num_bytes_ret)
+static struct error *output_commit_in_place(struct file_output *output)
 {
-    CLEANUP(file_output_destroy) struct file_output *guard = output;
-    struct stat status = {0};
+    struct stat status;
 
     if (fstat(output->fd, &status) < 0)
         return output_error(output, errno);
-    /* A regular file without a name is written in place: cut off what it held beyond. */
-    if (!*output->temp_name && S_ISREG(status.st_mode) &&
-        ftruncate(output->fd, lseek(output->fd, 0, SEEK_CUR)) < 0)
+    /* A regular file without a name: cut off what it held beyond. */
+    if (S_ISREG(status.st_mode) && ftruncate(output->fd, lseek(output->fd, 0, SEEK_CUR)) < 0)
         return output_error(output, errno);
-    if (*output->temp_name) {
-        RETURN_IF_ERROR(output_commit_temp(output));
-    } else if (fsync(output->fd) < 0 && errno != EINVAL && errno != EROFS) {
-        /* EINVAL, EROFS: "fd is bound to a special file which does not support synchronization". */
+    /* EINVAL, EROFS: "fd is bound to a special file which does not support synchronization". */
+    if (fsync(output->fd) < 0 && errno != EINVAL && errno != EROFS)
         return output_error(output, errno);
-    }
+    return NULL;
+}
+
+struct error *file_output_commit_take(struct file_output *output, uint64_t *num_bytes_ret)
+{
+    CLEANUP(file_output_destroy) struct file_output *guard = output;
+    struct stat status;
+
+    RETURN_IF_ERROR(*guard->temp_name ? output_commit_temp(output)
+                                      : output_commit_in_place(output));
+    if (fstat(output->fd, &status) < 0)
+        return output_error(output, errno);
     /* NFS and quotas report late, at close (close(2)). */
     if (close(take_fd(&output->fd)) < 0 && errno != EINTR)
         return output_error(output, errno);
     if (num_bytes_ret)
         *num_bytes_ret = (uint64_t)status.st_size;
-    (void)guard;
     return NULL;
 }
 
