@@ -188,8 +188,22 @@ static void top_report_format(const struct top_report *report, int64_t value,
     unit_format(value, report->unit, report->shown_unit, text, UNIT_VALUE_BYTES);
 }
 
+/* Prints text of the file: names may hold anything, the terminal gets no control characters. */
+static struct error *print_text(const struct top_report *report, const char *before,
+                                const char *text, size_t max_bytes, const char *after)
+{
+    CLEANUP(free) char *copy = strndup(text, max_bytes);
+    CLEANUP(free) char *clean = NULL;
+
+    if (!copy)
+        return &error_no_memory;
+    RETURN_IF_ERROR(utf8_sanitize(copy, &clean));
+    fprintf(report->stream, "%s%s%s\n", before, clean, after);
+    return NULL;
+}
+
 /* The main executable: it is the first mapping of a pprof file. */
-static void print_main_mapping(const struct top_report *report)
+static struct error *print_main_mapping(const struct top_report *report)
 {
     const struct stack_table *table = report->profile->table;
     const struct mapping *main_mapping = table->num_mappings > 0 ? &table->mappings[0] : NULL;
@@ -205,15 +219,16 @@ static void print_main_mapping(const struct top_report *report)
         const char *base =
             top_name_base(profile_string(report->profile, main_mapping->path), &num_bytes);
 
-        fprintf(report->stream, "File: %.*s\n", (int)num_bytes, base);
+        RETURN_IF_ERROR(print_text(report, "File: ", base, num_bytes, ""));
     }
-    if (main_mapping && main_mapping->build_id != 0)
-        fprintf(report->stream, "Build ID: %s\n",
-                profile_string(report->profile, main_mapping->build_id));
+    if (!main_mapping || main_mapping->build_id == 0)
+        return NULL;
+    return print_text(report, "Build ID: ", profile_string(report->profile, main_mapping->build_id),
+                      SIZE_MAX, "");
 }
 
 /* Each comment once; those that begin with '#' are for programs. */
-static void print_comments(const struct top_report *report)
+static struct error *print_comments(const struct top_report *report)
 {
     const struct profile *profile = report->profile;
 
@@ -224,8 +239,9 @@ static void print_comments(const struct top_report *report)
         for (size_t j = 0; j < i && !is_known; j++)
             is_known = profile->comments[j] == profile->comments[i];
         if (comment[0] != '#' && !is_known)
-            fprintf(report->stream, "%s\n", comment);
+            RETURN_IF_ERROR(print_text(report, "", comment, SIZE_MAX, ""));
     }
+    return NULL;
 }
 
 static void print_time(const struct top_report *report)
@@ -293,8 +309,8 @@ static void print_counts(const struct top_report *report)
 }
 
 /* Prints one row. flat_sum: flat values of this row and all above it. */
-static void print_row(const struct top_report *report, const struct top_node *node,
-                      int64_t flat_sum)
+static struct error *print_row(const struct top_report *report, const struct top_node *node,
+                               int64_t flat_sum)
 {
     const char *called = "";
     char flat[UNIT_VALUE_BYTES];
@@ -302,6 +318,7 @@ static void print_row(const struct top_report *report, const struct top_node *no
     char flat_percent[UNIT_PERCENT_BYTES];
     char sum_percent[UNIT_PERCENT_BYTES];
     char cum_percent[UNIT_PERCENT_BYTES];
+    char before[2 * UNIT_VALUE_BYTES + 3 * UNIT_PERCENT_BYTES + 8];
 
     if (node->has_inline_call)
         called = node->has_call ? " (partial-inline)" : " (inline)";
@@ -310,11 +327,13 @@ static void print_row(const struct top_report *report, const struct top_node *no
     unit_format_percent(node->flat, report->total, flat_percent);
     unit_format_percent(flat_sum, report->total, sum_percent);
     unit_format_percent(node->cum, report->total, cum_percent);
-    fprintf(report->stream, "%10s %s %s %10s %s  %s%s\n", flat, flat_percent, sum_percent, cum,
-            cum_percent, profile_string(report->profile, node->text), called);
+    snprintf(before, sizeof(before), "%10s %s %s %10s %s  ", flat, flat_percent, sum_percent, cum,
+             cum_percent);
+    return print_text(report, before, profile_string(report->profile, node->text), SIZE_MAX,
+                      called);
 }
 
-static void print_rows(const struct top_report *report)
+static struct error *print_rows(const struct top_report *report)
 {
     const struct top_graph *graph = &report->graph;
     int64_t flat_sum = 0;
@@ -325,8 +344,11 @@ static void print_rows(const struct top_report *report)
 
         if (__builtin_add_overflow(flat_sum, node->flat, &flat_sum))
             flat_sum = INT64_MAX;
-        print_row(report, node, flat_sum);
+        RETURN_IF_ERROR(print_row(report, node, flat_sum));
+        if (ferror(report->stream))
+            return NULL;
     }
+    return NULL;
 }
 
 static inline void cleanup_top_report_deinit(struct top_report *report)
@@ -345,16 +367,17 @@ struct error *top_print(const struct profile *profile, size_t column, enum top_o
     report.total = sum_values(profile, column);
     RETURN_IF_ERROR(top_report_trim(&report, order, max_rows));
     top_report_select_unit(&report);
-    print_main_mapping(&report);
-    print_comments(&report);
+    errno = 0;
+    RETURN_IF_ERROR(print_main_mapping(&report));
+    RETURN_IF_ERROR(print_comments(&report));
     if (type[0] != '\0')
-        fprintf(stream, "Type: %s\n", type);
+        RETURN_IF_ERROR(print_text(&report, "Type: ", type, SIZE_MAX, ""));
     print_time(&report);
     print_duration(&report);
     print_counts(&report);
-    print_rows(&report);
-    errno = 0;
-    if (fflush(stream) != 0 || ferror(stream))
-        return error_from_errno(errno != 0 ? errno : EIO, NULL, "cannot write the table");
+    RETURN_IF_ERROR(print_rows(&report));
+    if (ferror(stream) || fflush(stream) != 0)
+        return error_from_errno(errno != 0 ? errno : EIO, "check that the disk or pipe takes data",
+                                "cannot write the table");
     return NULL;
 }
