@@ -73,6 +73,14 @@ static bool has_cfa_grown(const struct walk *walk, uint64_t cfa)
     return cfa > walk->regs[ARCH_REG_SP] || (!walk->is_call && cfa == walk->regs[ARCH_REG_SP]);
 }
 
+/* Tells whether a save slot lies below the stack pointer, where nothing is kept: the epilogue has
+ * popped it, and the register holds its value again. gcc does not say so in its CFI after `leave`,
+ * and the copied stack has no bytes there. */
+static bool is_popped(const struct walk *walk, uint64_t addr)
+{
+    return !walk->is_call && addr < walk->regs[ARCH_REG_SP];
+}
+
 static bool read_word(struct walk *walk, uint64_t addr, uint64_t *value_ret)
 {
     return stack_read(&walk->reader, addr, sizeof(*value_ret), value_ret);
@@ -171,7 +179,7 @@ static enum step step_simple(struct walk *walk, const struct unwind_rule *rule)
         return stop(walk, REASON_BAD_CFA);
     if (UNLIKELY(!read_word(walk, ra_addr, &walk->regs[ARCH_REG_IP])))
         return stop_unreadable(walk, ra_addr);
-    if (rule->bp == RULE_BP_SAME)
+    if (rule->bp == RULE_BP_SAME || (rule->bp == RULE_BP_SAVED && is_popped(walk, bp_addr)))
         known |= walk->known & (1U << ARCH_REG_BP);
     else if (rule->bp == RULE_BP_SAVED && read_word(walk, bp_addr, &walk->regs[ARCH_REG_BP]))
         known |= 1U << ARCH_REG_BP;
@@ -212,6 +220,10 @@ static bool recover_reg(struct walk *walk, const struct cfi_row *row, unsigned r
         return is_known(walk, reg);
     case CFI_OFFSET:
         *addr_ret = cfa + (uint64_t)rule->offset;
+        if (((1U << reg) & ARCH_CALLEE_SAVED) && is_popped(walk, *addr_ret)) {
+            *value_ret = walk->regs[reg];
+            return is_known(walk, reg);
+        }
         return read_word(walk, *addr_ret, value_ret);
     case CFI_VAL_OFFSET:
         *value_ret = cfa + (uint64_t)rule->offset;
@@ -242,6 +254,9 @@ static bool find_cfa(struct walk *walk, const struct cfi_row *row, uint64_t *cfa
 static enum step step_row(struct walk *walk, const struct cfi_row *row)
 {
     uint64_t values[ARCH_NUM_REGS] = {0};
+    /* Signal frames, longjmp and swapcontext say where the stack pointer goes: to another stack. */
+    bool is_switch = row->is_signal_frame || (row->regs[ARCH_REG_SP].kind != CFI_UNSPECIFIED &&
+                                              row->regs[ARCH_REG_SP].kind != CFI_VAL_OFFSET);
     uint64_t cfa, addr = 0;
     uint32_t known = 0;
 
@@ -249,7 +264,7 @@ static enum step step_row(struct walk *walk, const struct cfi_row *row)
         walk->needs_thorough = true;
         return stop(walk, REASON_BAD_CFA);
     }
-    if (!row->is_signal_frame && !has_cfa_grown(walk, cfa))
+    if (!is_switch && !has_cfa_grown(walk, cfa))
         return stop(walk, REASON_BAD_CFA);
     for (unsigned reg = 0; reg < ARCH_NUM_REGS; reg++) {
         addr = 0;
@@ -261,8 +276,7 @@ static enum step step_row(struct walk *walk, const struct cfi_row *row)
     memcpy(walk->regs, values, sizeof(values));
     walk->known = known;
     walk->is_call = !row->is_signal_frame;
-    if (row->is_signal_frame)
-        walk->reader.may_read_anywhere = true; /* sigaltstack(2) */
+    walk->reader.may_read_anywhere |= is_switch;
     return STEP_ON;
 }
 
