@@ -3,7 +3,7 @@
  *
  * Not symbols and not stacks (both in the shared struct stack_table). No I/O.
  * Ownership: the profile owns its samples; it borrows the stack table, which must outlive it.
- * Threads: none. Source: pprof profile.proto, ../shared pprof.md section 1.
+ * Threads: none. Source: pprof profile.proto.
  */
 #ifndef PROFILE_PROFILE_H
 #define PROFILE_PROFILE_H
