@@ -33,7 +33,6 @@ struct error *target_create(struct stack_table *table, struct target **target_re
         return &error_no_memory;
     RETURN_IF_ERROR(module_table_create(&target->modules));
     hash_index_init(&target->pid_index);
-    hash_index_init(&target->segment_index);
     target->table = table;
     *target_ret = take_ptr(target);
     return NULL;
@@ -46,9 +45,7 @@ void target_destroy(struct target *target)
     for (size_t i = 0; i < target->num_rows; i++)
         process_row_destroy(target->rows[i]);
     free(target->rows);
-    free(target->segments);
     hash_index_deinit(&target->pid_index);
-    hash_index_deinit(&target->segment_index);
     module_table_destroy(target->modules);
     free(target);
 }

@@ -24,23 +24,12 @@ struct process_row {
     bool has_status; /* ns_pid and uid were read, not inherited */
 };
 
-/* One profile mapping of a file segment, found without searching all mappings. */
-struct segment_row {
-    uint32_t module;
-    uint32_t mapping;
-    uint64_t file_off;
-    uint64_t num_bytes;
-};
-
 struct target {
     struct stack_table *table; /* borrowed */
     struct module_table *modules;
     struct process_row **rows;
     size_t num_rows, rows_capacity;
     struct hash_index pid_index;
-    struct segment_row *segments;
-    size_t num_segments, segments_capacity;
-    struct hash_index segment_index;
     size_t num_processes; /* ever */
     size_t num_threads;   /* ever */
     size_t num_ended;

@@ -6,9 +6,7 @@
 #include <sys/mman.h>
 #include <sys/uio.h>
 
-#include "base/array.h"
 #include "base/cleanup.h"
-#include "base/hash.h"
 #include "target/target_internal.h"
 
 /* The vdso has 2 pages today; more than this is none. */
@@ -153,40 +151,7 @@ static uint64_t known_until(const struct maps *maps, const struct vma *vma, uint
     return start < vma->limit ? start : vma->limit;
 }
 
-static uint64_t segment_hash(uint32_t module, uint64_t file_off, uint64_t num_bytes)
-{
-    return hash_combine(hash_combine(module, file_off), num_bytes);
-}
-
-/* Finds the profile mapping of a file segment that was mapped before; 0 when it was not. */
-static uint32_t segment_find(const struct target *target, uint32_t module, uint64_t file_off,
-                             uint64_t num_bytes)
-{
-    struct hash_index_cursor cursor =
-        hash_index_first(&target->segment_index, segment_hash(module, file_off, num_bytes));
-    uint32_t item;
-
-    while (hash_index_next(&target->segment_index, &cursor, &item)) {
-        const struct segment_row *row = &target->segments[item];
-
-        if (row->module == module && row->file_off == file_off && row->num_bytes == num_bytes)
-            return row->mapping;
-    }
-    return 0;
-}
-
-static struct error *segment_add(struct target *target, const struct segment_row *row)
-{
-    RETURN_IF_ERROR(array_reserve(&target->segments, &target->segments_capacity,
-                                  target->num_segments + 1, sizeof(*target->segments)));
-    RETURN_IF_ERROR(hash_index_insert(&target->segment_index,
-                                      segment_hash(row->module, row->file_off, row->num_bytes),
-                                      (uint32_t)target->num_segments));
-    target->segments[target->num_segments++] = *row;
-    return NULL;
-}
-
-/* Adds the profile mapping of a range that is new to the profile. mapping_ret: its id. */
+/* Finds or adds the profile mapping of a range. mapping_ret: its id. */
 static struct error *mapping_add(struct target *target, const struct process_row *row,
                                  const struct range *range, const struct vma *vma,
                                  uint32_t *mapping_ret)
@@ -216,19 +181,9 @@ static struct error *mapping_add(struct target *target, const struct process_row
 static struct error *vma_set_mapping(struct target *target, const struct process_row *row,
                                      const struct range *range, struct vma *vma)
 {
-    struct segment_row segment = {.module = vma->module ? vma->module->id : MAPPING_NO_MODULE,
-                                  .file_off = vma->file_off,
-                                  .num_bytes = vma->limit - vma->start};
-    struct mapping *mapping;
+    const struct mapping *mapping;
 
-    if (vma->module)
-        vma->mapping = segment_find(target, segment.module, segment.file_off, segment.num_bytes);
-    if (vma->mapping == 0) {
-        RETURN_IF_ERROR(mapping_add(target, row, range, vma, &vma->mapping));
-        segment.mapping = vma->mapping;
-        if (vma->module)
-            RETURN_IF_ERROR(segment_add(target, &segment));
-    }
+    RETURN_IF_ERROR(mapping_add(target, row, range, vma, &vma->mapping));
     mapping = stack_table_mapping(target->table, vma->mapping);
     if (mapping && vma->module)
         vma->profile_shift = mapping->start - vma->start;
@@ -259,8 +214,7 @@ static struct error *vma_insert(struct target *target, struct process_row *row,
     if (process->maps->num_vmas >= TARGET_MAX_VMAS)
         return NULL;
     RETURN_IF_ERROR(maps_unshare(&process->maps));
-    if (vma.mapping == 0)
-        RETURN_IF_ERROR(vma_set_mapping(target, row, range, &vma));
+    RETURN_IF_ERROR(vma_set_mapping(target, row, range, &vma));
     RETURN_IF_ERROR(maps_insert(process->maps, &vma));
     main_settle(target, row, range, &vma);
     return NULL;
