@@ -1,8 +1,8 @@
 /* What it is called: gives every location of a stack table its lines (function, file, line, inlined
  * callers), and the mappings their has_* flags.
  *
- * Cold path: runs at stop or at a report, once per distinct (module, elf_addr), module by module, the
- * one with the largest share first. A location that gets no name gets one synthetic line,
+ * Cold path: runs at stop or at a report, once per distinct (module, elf_addr), module by module,
+ * the one with the largest share first. A location that gets no name gets one synthetic line,
  * "libfoo.so+0x1a2b", so that every location has a line.
  * A name is given only when a symbol or DIE really covers the address; no nearest-symbol guessing.
  * Never goes to the network. Everything read is hostile; memory and time are bounded.
@@ -29,31 +29,38 @@ struct symbol {
     const char *name;        /* as found, still mangled when the source has no better */
     const char *system_name; /* linkage name; "" when unknown */
     const char *filename;    /* absolute when known; "" unknown */
-    int64_t line;            /* line at the address (innermost) or of the call (callers); 0 unknown */
-    int64_t start_line;      /* declaration; 0 unknown */
+    int64_t line;       /* line at the address (innermost) or of the call (callers); 0 unknown */
+    int64_t start_line; /* declaration; 0 unknown */
+    bool is_final;      /* name is readable as it is (Go, JIT, kernel): never demangled or cut */
 };
 
 /* What one source says of one address: innermost inlined function first, the physical one last. */
 struct symbol_frames {
+    const char *hint; /* set by the caller before a look-up: how debug info names the physical
+                       * function, to choose among aliases; NULL = not known */
     size_t num_symbols;
     struct symbol symbols[SYMBOL_MAX_INLINES];
 };
 
+struct debug_files;
+
 /* What a source gets to look into. */
 struct symbolize_input {
     const struct module *module;   /* NULL for kernel and anonymous memory */
+    struct debug_files *files;     /* the module's file and its debug files; NULL without module */
     const struct mapping *mapping; /* the profile mapping being named */
     const struct process *process; /* for MAPPING_ANON: whose memory it is; may be NULL */
-    struct arena *arena;           /* strings of answers go here; lives as long as the source is open */
-    uint64_t deadline_ns;          /* CLOCK_MONOTONIC; 0 none */
+    struct arena *arena;  /* strings of answers go here; lives as long as the source is open */
+    uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 none */
 };
 
 /* One source of names: own DWARF, symbol table, kallsyms, perf-PID.map ... The chain asks them in
  * order; the first that knows the address answers. */
 struct symbolize_ops {
     const char *name;
-    /* Opens the source for one mapping. state_ret: owned by the caller, NULL when this source has nothing
-     * for it (no error). Returns: NULL, or an error (noted, the chain goes on with the next source). */
+    /* Opens the source for one mapping. state_ret: owned by the caller, NULL when this source has
+     * nothing for it (no error). Returns: NULL, or an error (noted, the chain goes on with the next
+     * source). */
     struct error *(*open)(const struct symbolize_input *input, void **state_ret);
     /* Looks up one address: elf_addr for modules, the profile pc else.
      * Returns: false when it does not know (frames_ret untouched). */
@@ -69,33 +76,36 @@ extern const struct symbolize_ops symbolize_kallsyms;
 extern const struct symbolize_ops symbolize_jit_map;
 
 struct symbolize_options {
-    bool inlines;        /* expand inlined functions and lines; false: names only */
-    uint64_t timeout_ns; /* 0 = none: stop looking up after this long, name the rest synthetically */
+    bool inlines; /* expand inlined functions and lines; false: names only */
+    uint64_t
+        timeout_ns; /* 0 = none: stop looking up after this long, name the rest synthetically */
+    const char *debug_dir;            /* one more debug directory, as /usr/lib/debug; NULL = none */
     const uint64_t *location_weights; /* [num_locations] share of each location; NULL: all equal */
 };
 
 /* What came out, for the summary. */
 struct symbolize_result {
-    uint64_t num_locations;     /* places, without reason frames */
-    uint64_t num_named;         /* of these, with a function name */
-    uint64_t weight_total;      /* the same, weighted by location_weights */
+    uint64_t num_locations; /* places, without reason frames */
+    uint64_t num_named;     /* of these, with a function name */
+    uint64_t weight_total;  /* the same, weighted by location_weights */
     uint64_t weight_named;
-    uint32_t worst_mapping;     /* mapping id with the most unnamed weight; 0 = none */
+    uint32_t worst_mapping;       /* mapping id with the most unnamed weight; 0 = none */
     uint64_t worst_num_locations; /* unnamed locations there */
     uint64_t duration_ns;
-    struct loss loss;           /* UNSYMBOLIZED, SYMBOL_TIMEOUT, UNREADABLE */
+    struct loss loss; /* UNSYMBOLIZED, SYMBOL_TIMEOUT, UNREADABLE */
 };
 
 /* Gives lines to every location of `table` that has none yet and sets the mappings' flags.
- * result_ret: filled in on success. Returns: NULL or error_no_memory; single failures are losses. */
+ * result_ret: filled in on success. Returns: NULL or error_no_memory; single failures are losses.
+ */
 struct error *symbolize_table(struct stack_table *table, struct target *target,
                               const struct symbolize_options *options,
                               struct symbolize_result *result_ret) MUST_CHECK;
 
-/* Turns a linker symbol into a readable name: C++, Rust (legacy, v0), D by libiberty without parameters;
- * clone suffixes (.cold, .constprop.0, .part.1, ...) dropped. symbol: any bytes, bounded in length.
- * arena: where the result goes. Returns: the name; `symbol` itself when it is not mangled; NULL when
- * out of memory. */
+/* Turns a linker symbol into a readable name: C++, Rust (legacy, v0), D by libiberty without
+ * parameters; clone suffixes (.cold, .constprop.0, .part.1, ...) dropped. symbol: any bytes,
+ * bounded in length. arena: where the result goes. Returns: the name; `symbol` itself when it is
+ * not mangled; NULL when out of memory. */
 const char *symbol_demangle(struct arena *arena, const char *symbol);
 
 #endif

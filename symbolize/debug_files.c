@@ -1,0 +1,281 @@
+#include "symbolize/debug_files.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include "base/log.h"
+#include "symbolize/elf_file.h"
+#include "symbolize/mini_debug_info.h"
+#include "symbolize/root_file.h"
+
+#define DEBUG_PATH_BYTES 4352 /* PATH_MAX and a file name */
+
+/* What we look for and where. */
+struct search {
+    const struct module *module;
+    const char *debug_dir;
+    char path[DEBUG_PATH_BYTES]; /* the path just tried */
+};
+
+static bool build_id_equals(Elf *elf, const uint8_t *build_id, size_t num_bytes)
+{
+    uint8_t found[ELF_FILE_MAX_BUILD_ID_BYTES];
+
+    return elf_file_build_id(elf, found) == num_bytes && !memcmp(found, build_id, num_bytes);
+}
+
+/* CRC-32 over a whole file, as objcopy --add-gnu-debuglink computes it (that of zlib). */
+static bool file_crc_is(int fd, uint32_t expected)
+{
+    uint8_t chunk[65536];
+    uLong crc = crc32(0, NULL, 0);
+    off_t offset = 0;
+    ssize_t num_bytes;
+
+    while ((num_bytes = pread(fd, chunk, sizeof(chunk), offset)) > 0) {
+        crc = crc32(crc, chunk, (uInt)num_bytes);
+        offset += num_bytes;
+    }
+    return num_bytes == 0 && (uint32_t)crc == expected;
+}
+
+/* Opens search->path below `root`. Returns: true with an Elf whose build-id fits, or, when crc is
+ * given, whose CRC fits. */
+static bool try_path(struct search *search, const char *root, const uint8_t *build_id,
+                     size_t build_id_bytes, const uint32_t *crc, int *fd_ret, Elf **elf_ret)
+{
+    CLEANUP(close) int fd = root_file_open(root, search->path, true, NULL);
+    Elf *elf;
+
+    if (fd < 0)
+        return false;
+    elf = elf_file_open(fd);
+    if (!elf)
+        return false;
+    if (build_id_bytes > 0 ? !build_id_equals(elf, build_id, build_id_bytes)
+                           : !crc || !file_crc_is(fd, *crc)) {
+        log_info("%s%s does not belong to %s", root, search->path, search->module->path);
+        elf_end(elf);
+        return false;
+    }
+    *elf_ret = elf;
+    *fd_ret = take_fd(&fd);
+    return true;
+}
+
+/* Tries the path below the target's root, then below ours. */
+static bool try_roots(struct search *search, const uint8_t *build_id, size_t build_id_bytes,
+                      const uint32_t *crc, int *fd_ret, Elf **elf_ret)
+{
+    const char *root = search->module->root ? search->module->root : "";
+
+    if (root[0] && try_path(search, root, build_id, build_id_bytes, crc, fd_ret, elf_ret))
+        return true;
+    return try_path(search, "", build_id, build_id_bytes, crc, fd_ret, elf_ret);
+}
+
+static bool format_fits(int length)
+{
+    return length > 0 && length < DEBUG_PATH_BYTES;
+}
+
+static bool find_by_build_id(struct search *search, const uint8_t *build_id, size_t num_bytes,
+                             int *fd_ret, Elf **elf_ret)
+{
+    const char *dirs[] = {search->debug_dir, "/usr/lib/debug"};
+    char hex[2 * ELF_FILE_MAX_BUILD_ID_BYTES + 1];
+
+    if (num_bytes < 2 || num_bytes > ELF_FILE_MAX_BUILD_ID_BYTES)
+        return false;
+    for (size_t i = 0; i < num_bytes; i++)
+        snprintf(hex + 2 * i, 3, "%02x", build_id[i]);
+    for (size_t i = 0; i < ARRAY_LENGTH(dirs); i++) {
+        if (!dirs[i])
+            continue;
+        if (format_fits(snprintf(search->path, sizeof(search->path), "%s/.build-id/%.2s/%s.debug",
+                                 dirs[i], hex, hex + 2)) &&
+            try_roots(search, build_id, num_bytes, NULL, fd_ret, elf_ret))
+            return true;
+    }
+    return false;
+}
+
+/* .gnu_debuglink: a file name, NUL, padding to 4 bytes, CRC-32. */
+static bool debuglink_read(Elf *elf, const char **name_ret, uint32_t *crc_ret)
+{
+    const uint8_t *bytes;
+    size_t num_bytes;
+    size_t name_bytes;
+
+    if (!elf_file_section_bytes(elf, ".gnu_debuglink", &bytes, &num_bytes))
+        return false;
+    name_bytes = strnlen((const char *)bytes, num_bytes);
+    if (name_bytes == 0 || memchr(bytes, '/', name_bytes))
+        return false;
+    name_bytes = (name_bytes + 4) & ~(size_t)3;
+    if (name_bytes > num_bytes || num_bytes - name_bytes < sizeof(*crc_ret))
+        return false;
+    memcpy(crc_ret, bytes + name_bytes, sizeof(*crc_ret));
+    *name_ret = (const char *)bytes;
+    return true;
+}
+
+static bool find_by_debuglink(struct search *search, Elf *elf, int *fd_ret, Elf **elf_ret)
+{
+    static const char *const places[] = {"", "/.debug"};
+    const struct module *module = search->module;
+    const char *slash = strrchr(module->path, '/');
+    const char *dirs[] = {search->debug_dir, "/usr/lib/debug"};
+    const char *name;
+    uint32_t crc;
+    int dir_bytes;
+
+    if (!slash || !debuglink_read(elf, &name, &crc))
+        return false;
+    dir_bytes = (int)(slash - module->path);
+    for (size_t i = 0; i < ARRAY_LENGTH(places); i++) {
+        if (format_fits(snprintf(search->path, sizeof(search->path), "%.*s%s/%s", dir_bytes,
+                                 module->path, places[i], name)) &&
+            try_roots(search, module->build_id, module->build_id_bytes, &crc, fd_ret, elf_ret))
+            return true;
+    }
+    for (size_t i = 0; i < ARRAY_LENGTH(dirs); i++) {
+        if (!dirs[i])
+            continue;
+        if (format_fits(snprintf(search->path, sizeof(search->path), "%s%.*s/%s", dirs[i],
+                                 dir_bytes, module->path, name)) &&
+            try_roots(search, module->build_id, module->build_id_bytes, &crc, fd_ret, elf_ret))
+            return true;
+    }
+    return false;
+}
+
+/* .gnu_debugaltlink: path, NUL, build-id of the dwz file. The path may be relative to the file that
+ * holds the link. */
+static void find_alt(struct search *search, struct debug_files *files)
+{
+    const char *holder = files->dwarf == files->debug ? files->debug_path : search->module->path;
+    const char *slash = holder ? strrchr(holder, '/') : NULL;
+    const uint8_t *bytes;
+    size_t num_bytes;
+    size_t name_bytes;
+    size_t id_bytes;
+    int length;
+
+    if (!elf_file_section_bytes(files->dwarf, ".gnu_debugaltlink", &bytes, &num_bytes))
+        return;
+    name_bytes = strnlen((const char *)bytes, num_bytes);
+    if (name_bytes == 0 || name_bytes == num_bytes)
+        return;
+    id_bytes = num_bytes - name_bytes - 1;
+    if (id_bytes == 0 || id_bytes > ELF_FILE_MAX_BUILD_ID_BYTES)
+        return;
+    if (bytes[0] == '/')
+        length = snprintf(search->path, sizeof(search->path), "%s", (const char *)bytes);
+    else
+        length =
+            snprintf(search->path, sizeof(search->path), "%.*s/%s",
+                     slash ? (int)(slash - holder) : 0, holder ? holder : "", (const char *)bytes);
+    if (format_fits(length) &&
+        try_roots(search, bytes + name_bytes + 1, id_bytes, NULL, &files->alt_fd, &files->alt))
+        return;
+    if (!find_by_build_id(search, bytes + name_bytes + 1, id_bytes, &files->alt_fd, &files->alt))
+        log_info("%s: dwz file %s is missing", search->module->path, (const char *)bytes);
+}
+
+/* Sets files->dwarf, unless the debug info is damaged or larger than we take. */
+static struct error *choose_dwarf(struct search *search, struct debug_files *files)
+{
+    Elf *elf = elf_file_has_dwarf(files->main) ? files->main : files->debug;
+    uint64_t info_bytes;
+    struct error *err;
+
+    if (!elf || !elf_file_has_dwarf(elf))
+        return NULL;
+    if (elf_file_debug_bytes(elf, &info_bytes) > DEBUG_FILES_MAX_BYTES ||
+        info_bytes > DEBUG_FILES_MAX_INFO_BYTES) {
+        files->is_too_large = true;
+        log_warning("%s: debug info of %llu MB is not read, names only", search->module->path,
+                    (unsigned long long)(info_bytes >> 20));
+        return NULL;
+    }
+    err = elf_file_inflate_zstd(elf, DEBUG_FILES_MAX_BYTES, &files->buffers);
+    if (err == &error_no_memory)
+        return err;
+    if (err) {
+        log_warning("%s: debug info is not read: %s", search->module->path, err->message);
+        error_destroy(err);
+        return NULL;
+    }
+    files->dwarf = elf;
+    find_alt(search, files);
+    return NULL;
+}
+
+static bool has_symtab(Elf *elf)
+{
+    GElf_Shdr shdr;
+
+    return elf_file_section_of_type(elf, SHT_SYMTAB, &shdr) != NULL;
+}
+
+static struct error *find_debug_file(struct search *search, struct debug_files *files)
+{
+    const struct module *module = search->module;
+
+    if (elf_file_has_dwarf(files->main) || module->is_vdso)
+        return NULL;
+    if (!find_by_build_id(search, module->build_id, module->build_id_bytes, &files->debug_fd,
+                          &files->debug) &&
+        !find_by_debuglink(search, files->main, &files->debug_fd, &files->debug))
+        return NULL;
+    log_debug("%s: debug file %s", module->path, search->path);
+    files->debug_path = strdup(search->path);
+    return files->debug_path ? NULL : &error_no_memory;
+}
+
+struct error *debug_files_open(const struct module *module, const char *debug_dir,
+                               struct debug_files **files_ret)
+{
+    CLEANUP(debug_files_close) struct debug_files *files = calloc(1, sizeof(*files));
+    struct search search = {.module = module, .debug_dir = debug_dir};
+
+    if (!files)
+        return &error_no_memory;
+    files->debug_fd = -1;
+    files->alt_fd = -1;
+    if (elf_version(EV_CURRENT) != EV_NONE)
+        files->main = module->image     ? elf_memory(module->image, module->image_bytes)
+                      : module->fd >= 0 ? elf_file_open(module->fd)
+                                        : NULL;
+    if (!files->main)
+        return error_create(ERROR_FAILED, NULL, "%s is not a readable ELF file", module->path);
+    RETURN_IF_ERROR(find_debug_file(&search, files));
+    RETURN_IF_ERROR(choose_dwarf(&search, files));
+    files->is_go = elf_file_section(files->main, ".gopclntab", NULL) ||
+                   elf_file_section(files->main, ".data.rel.ro.gopclntab", NULL);
+    if (!has_symtab(files->main) && !files->debug)
+        RETURN_IF_ERROR(mini_debug_info_open(files->main, &files->mini_image, &files->mini));
+    *files_ret = take_ptr(files);
+    return NULL;
+}
+
+void debug_files_close(struct debug_files *files)
+{
+    if (!files)
+        return;
+    elf_end(files->mini);
+    elf_end(files->alt);
+    elf_end(files->debug);
+    elf_end(files->main);
+    if (files->debug_fd >= 0)
+        close(files->debug_fd);
+    if (files->alt_fd >= 0)
+        close(files->alt_fd);
+    elf_file_free_buffers(files->buffers);
+    free(files->mini_image);
+    free(files->debug_path);
+    free(files);
+}

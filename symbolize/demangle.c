@@ -1,0 +1,138 @@
+#include <libiberty/demangle.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "symbolize/symbolize.h"
+
+#define DEMANGLE_MAX_INPUT_BYTES 4096
+#define DEMANGLE_MAX_OUTPUT_BYTES 16384
+/* Nested template argument lists, packs and substitutions: libiberty's time grows with the product
+ * of depth and back references, so that a few hundred bytes of hostile symbol could take minutes.
+ */
+#define DEMANGLE_MAX_NESTING 512
+
+struct demangle_output {
+    char *text; /* DEMANGLE_MAX_OUTPUT_BYTES */
+    size_t num_bytes;
+    jmp_buf overflow;
+};
+
+/* libiberty offers no way to stop: substitutions double the output, 200 bytes can print for years.
+ * Neither of the two demanglers called here holds memory while it prints, so leaving by longjmp is
+ * clean (libiberty cp-demangle.c, rust-demangle.c). */
+static void output_append(const char *text, size_t num_bytes, void *context)
+{
+    struct demangle_output *output = context;
+
+    if (num_bytes >= DEMANGLE_MAX_OUTPUT_BYTES - output->num_bytes)
+        longjmp(output->overflow, 1);
+    memcpy(output->text + output->num_bytes, text, num_bytes);
+    output->num_bytes += num_bytes;
+}
+
+/* Counts what opens a nested construct in the Itanium and Rust v0 manglings. */
+static bool nests_too_deep(const char *symbol)
+{
+    size_t num_openers = 0;
+
+    for (const char *at = symbol; *at; at++)
+        num_openers += *at == 'I' || *at == 'N' || *at == 'J' || *at == 'X' || *at == 'B';
+    return num_openers > DEMANGLE_MAX_NESTING;
+}
+
+/* Without DMGL_PARAMS both drop parameters, return type and clone suffixes and keep template
+ * arguments: the form in which pprof itself shows names. */
+static bool demangle_into(const char *symbol, struct demangle_output *output)
+{
+    if (setjmp(output->overflow))
+        return false;
+    if (rust_demangle_callback(symbol, 0, output_append, output) && output->num_bytes > 0)
+        return true;
+    output->num_bytes = 0;
+    if (symbol[0] != '_' || symbol[1] != 'Z')
+        return false;
+    return cplus_demangle_v3_callback(symbol, 0, output_append, output) && output->num_bytes > 0;
+}
+
+/* D: no callback variant exists; its output is linear in the input (back references are bounded by
+ * the length limit). Parameters follow the name in parentheses. */
+static const char *demangle_d(struct arena *arena, const char *symbol)
+{
+    CLEANUP(free) char *text = dlang_demangle(symbol, 0);
+    size_t length;
+
+    if (!text)
+        return symbol;
+    length = strcspn(text, "(");
+    return arena_copy(arena, text, length > 0 ? length : strlen(text));
+}
+
+/* Tells whether a symbol can be mangled at all; saves parsing plain C names. */
+static bool looks_mangled(const char *symbol)
+{
+    if (symbol[0] != '_')
+        return false;
+    /* _Z C++ and Rust legacy, _R Rust v0, ___Z clang blocks, _D D. */
+    return symbol[1] == 'Z' || symbol[1] == 'R' || symbol[1] == 'D' || !strncmp(symbol, "___Z", 4);
+}
+
+/* Suffixes that compilers add to clones of a function (gcc cgraph clones, LTO, llvm). */
+static bool is_clone_suffix(const char *suffix, size_t length)
+{
+    static const char *const known[] = {"cold",       "constprop", "part", "isra",   "lto_priv",
+                                        "llvm",       "clone",     "hot",  "warm",   "unlikely",
+                                        "localalias", "simdclone", "cfi",  "cfi_jt", "resolver"};
+
+    if (strspn(suffix, "0123456789") == length)
+        return length > 0;
+    for (size_t i = 0; i < ARRAY_LENGTH(known); i++) {
+        if (strlen(known[i]) == length && !memcmp(suffix, known[i], length))
+            return true;
+    }
+    return false;
+}
+
+/* Length of `symbol` without ".part.0.cold"-like suffixes and "@@VERSION". A number alone is only
+ * dropped together with, or as, the static-variable style ".N" that gcc gives to local clones. */
+static size_t length_without_suffixes(const char *symbol)
+{
+    const char *at = strchr(symbol, '@');
+    size_t length = at && at != symbol ? (size_t)(at - symbol) : strlen(symbol);
+
+    while (length > 0) {
+        size_t dot = length;
+
+        while (dot > 0 && symbol[dot - 1] != '.')
+            dot--;
+        if (dot <= 1 || !is_clone_suffix(symbol + dot, length - dot))
+            break;
+        length = dot - 1;
+    }
+    return length;
+}
+
+const char *symbol_demangle(struct arena *arena, const char *symbol)
+{
+    char text[DEMANGLE_MAX_OUTPUT_BYTES];
+    struct demangle_output output = {.text = text};
+    size_t num_bytes = strnlen(symbol, DEMANGLE_MAX_INPUT_BYTES + 1);
+    size_t kept;
+
+    if (num_bytes == 0 || num_bytes > DEMANGLE_MAX_INPUT_BYTES)
+        return symbol;
+    if (looks_mangled(symbol) && !nests_too_deep(symbol)) {
+        const char *from =
+            symbol[1] == '_' ? symbol + 2 : symbol; /* a block: name of its function */
+
+        if (symbol[1] == 'D')
+            return demangle_d(arena, symbol);
+        if (demangle_into(from, &output))
+            return arena_copy(arena, text, output.num_bytes);
+    }
+    kept = length_without_suffixes(symbol);
+    if (kept == num_bytes)
+        return symbol;
+    return arena_copy(arena, symbol, kept);
+}
