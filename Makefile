@@ -123,7 +123,6 @@ check-builds:
 	$(Q)$(MAKE) --no-print-directory O=$(O)/clang CC=clang WERROR=1 all
 	$(Q)$(MAKE) --no-print-directory O=$(O)/nobpf BPF=0 WERROR=1 all
 	$(Q)$(MAKE) --no-print-directory O=$(O)/san SAN=address,undefined all unit
-	$(Q)$(MAKE) --no-print-directory O=$(O)/tsan SAN=thread all unit
 	$(Q)$(MAKE) --no-print-directory O=$(O) fuzz-build
 
 check-bare: ## run `make demo` and `make check` in a bare Debian 12 (debootstrap, chroot; needs root)
