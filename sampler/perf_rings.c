@@ -10,11 +10,10 @@
 
 #define DEFAULT_MAX_BYTES (64u << 20)
 #define MIN_DATA_BYTES (64u << 10) /* room for one sample with its 32 KB of stack, and a bit */
-#define MAX_DATA_BYTES (16u << 20)
+#define MAX_DATA_BYTES (8u << 20)  /* more takes longer to allocate than it is worth */
 #define MIN_SIDEBAND_BYTES (16u << 10)
 #define MAX_SIDEBAND_BYTES (256u << 10)
 #define RECORD_OVERHEAD_BYTES 1024 /* registers and kernel callchain, generously */
-#define HALF_SECOND_MAX_HZ 199
 
 static size_t power_of_two_at_least(uint64_t bytes)
 {
@@ -35,10 +34,9 @@ struct perf_rings_size perf_rings_choose_size(const struct sampler_options *opti
 {
     uint64_t max_bytes = options->max_ring_bytes ? options->max_ring_bytes : DEFAULT_MAX_BYTES;
     uint64_t bytes_per_s = (uint64_t)options->hz * (options->stack_bytes + RECORD_OVERHEAD_BYTES);
-    uint64_t wanted = options->hz <= HALF_SECOND_MAX_HZ ? bytes_per_s / 2 : bytes_per_s / 4;
     struct perf_rings_size size;
 
-    size.data_bytes = clamp(power_of_two_at_least(wanted), MIN_DATA_BYTES, MAX_DATA_BYTES);
+    size.data_bytes = clamp(power_of_two_at_least(bytes_per_s / 4), MIN_DATA_BYTES, MAX_DATA_BYTES);
     for (;;) {
         size.sideband_bytes = clamp(size.data_bytes / 8, MIN_SIDEBAND_BYTES, MAX_SIDEBAND_BYTES);
         if ((size.data_bytes + size.sideband_bytes) * num_cpus <= max_bytes ||

@@ -41,8 +41,8 @@ struct perf_rings_size {
     size_t sideband_bytes;
 };
 
-/* Picks the size of the rings for `num_cpus` CPUs within options->max_ring_bytes: half a second of
- * samples at low rates, a quarter at high ones, if there is room. Returns: powers of two. */
+/* Picks the size of the rings for `num_cpus` CPUs within options->max_ring_bytes: a quarter
+ * of a second of samples of a busy CPU, if there is room. Returns: powers of two. */
 struct perf_rings_size perf_rings_choose_size(const struct sampler_options *options,
                                               size_t num_cpus);
 

@@ -1,0 +1,284 @@
+/* The engines against the real kernel: right amounts, right order, everything in the samples. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+
+#include "engine_run.h"
+
+static const struct sampler_options default_options = {
+    .hz = 199,
+    .stack_bytes = 32768,
+    .kernel = true,
+    .follow_children = true,
+};
+
+static struct engine_run run;
+
+/* Runs, or skips the test where this host or user does not allow the engine. */
+static void run_or_skip(const struct sampler_ops *ops, const struct sampler_options *options,
+                        void (*work)(void))
+{
+    struct error *err = run_engine(ops, options, work, &run);
+
+    if (err && (err->kind == ERROR_PERMISSION || err->kind == ERROR_UNSUPPORTED)) {
+        print_message("# skipped: %s\n", err->message);
+        error_destroy(err);
+        skip();
+    }
+    if (err)
+        fail_msg("%s", err->message);
+}
+
+static void assert_within(const char *what, uint64_t value, uint64_t truth, double tolerance)
+{
+    double ratio = (double)value / (double)truth;
+
+    print_message("# %s: %.3f s, truth %.3f s, ratio %.4f\n", what, (double)value / 1e9,
+                  (double)truth / 1e9, ratio);
+    if (ratio < 1 - tolerance || ratio > 1 + tolerance)
+        fail_msg("%s is off: ratio %.4f", what, ratio);
+}
+
+static void assert_nothing_lost(void)
+{
+    assert_int_equal(run.loss.counts[LOSS_LOST], 0);
+    assert_int_equal(run.loss.counts[LOSS_SIDEBAND], 0);
+    assert_int_equal(run.loss.counts[LOSS_MALFORMED], 0);
+    assert_int_equal(run.num_backward, 0);
+}
+
+static void work_spin(void)
+{
+    burn_ms(1500);
+}
+
+static void work_spin_shortly(void)
+{
+    burn_ms(100);
+}
+
+static void work_fork_50(void)
+{
+    for (int i = 0; i < 50; i++) {
+        pid_t pid = fork();
+
+        if (pid == 0) {
+            burn_ms(30);
+            _exit(0);
+        }
+        waitpid(pid, NULL, 0);
+    }
+}
+
+static void *burn_a_bit(void *argument)
+{
+    (void)argument;
+    burn_ms(10);
+    return NULL;
+}
+
+static void work_200_threads(void)
+{
+    pthread_t threads[200];
+    size_t num_threads = 0;
+
+    while (num_threads < 200 && !pthread_create(&threads[num_threads], NULL, burn_a_bit, NULL))
+        num_threads++;
+    while (num_threads > 0)
+        pthread_join(threads[--num_threads], NULL);
+}
+
+static void work_exec(void)
+{
+    execl("/bin/sh", "sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done", (char *)NULL);
+}
+
+static void assert_spin_is_right(const struct sampler_ops *ops)
+{
+    run_or_skip(ops, &default_options, work_spin);
+    assert_within("samples x period", run.weight, run.cpu_ns, 0.05);
+    assert_nothing_lost();
+    assert_int_equal(run.weight, run.num_samples * run.info.period_ns);
+    assert_int_equal(run.num_of_pid, run.num_samples);
+    assert_true(run.info.has_kernel);
+    assert_true(run.num_with_regs * 100 >= run.num_samples * 98);
+    assert_true(run.num_with_stack * 100 >= run.num_samples * 98);
+    assert_true(run.num_with_magic * 100 >= run.num_samples * 95);
+}
+
+static void cpu_wide_samples_match_cpu_time(void **state)
+{
+    (void)state;
+    assert_spin_is_right(&sampler_cpu_wide);
+}
+
+static void per_task_samples_match_cpu_time(void **state)
+{
+    (void)state;
+    assert_spin_is_right(&sampler_per_task);
+    assert_true(run.info.has_exact_cpu);
+    assert_within("exact CPU", run.info.exact_cpu_ns, run.cpu_ns, 0.03);
+}
+
+static void cpu_wide_samples_short_children_fully(void **state)
+{
+    (void)state;
+    run_or_skip(&sampler_cpu_wide, &default_options, work_fork_50);
+    assert_within("samples x period", run.weight, run.cpu_ns, 0.06);
+    assert_true(run.num_events[EVENT_FORK] >= 50);
+    assert_true(run.num_of_pid * 10 < run.num_samples);
+    assert_nothing_lost();
+}
+
+static void per_task_counts_short_children_exactly(void **state)
+{
+    (void)state;
+    run_or_skip(&sampler_per_task, &default_options, work_fork_50);
+    assert_within("exact CPU", run.info.exact_cpu_ns, run.cpu_ns, 0.04);
+    assert_int_equal(run.num_events[EVENT_FORK], 50);
+    assert_true(run.num_samples > 0);
+    assert_nothing_lost();
+}
+
+static void cpu_wide_samples_200_threads_fully(void **state)
+{
+    (void)state;
+    run_or_skip(&sampler_cpu_wide, &default_options, work_200_threads);
+    assert_within("samples x period", run.weight, run.cpu_ns, 0.06);
+    assert_nothing_lost();
+}
+
+static void per_task_counts_200_threads_exactly(void **state)
+{
+    (void)state;
+    run_or_skip(&sampler_per_task, &default_options, work_200_threads);
+    assert_within("exact CPU", run.info.exact_cpu_ns, run.cpu_ns, 0.04);
+    assert_int_equal(run.num_events[EVENT_FORK], 200);
+    assert_nothing_lost();
+}
+
+/* A command counts from its execve on, and no sample comes before its mappings. */
+static void assert_exec_is_told_before_samples(const struct sampler_ops *ops)
+{
+    struct sampler_options options = default_options;
+
+    options.enable_on_exec = true;
+    run_or_skip(ops, &options, work_exec);
+    assert_true(run.saw_exec);
+    assert_true(run.saw_mmap);
+    assert_true(run.num_samples > 10);
+    assert_in_range(run.num_unmapped, 0, 1); /* a tick may hit the execve itself */
+    assert_within("samples x period", run.weight, run.cpu_ns, 0.15);
+    assert_nothing_lost();
+}
+
+static void cpu_wide_tells_exec_before_samples(void **state)
+{
+    (void)state;
+    assert_exec_is_told_before_samples(&sampler_cpu_wide);
+}
+
+static void per_task_tells_exec_before_samples(void **state)
+{
+    (void)state;
+    assert_exec_is_told_before_samples(&sampler_per_task);
+}
+
+static void armed_engine_takes_no_sample_without_exec(void **state)
+{
+    static const struct sampler_ops *const engines[] = {&sampler_cpu_wide, &sampler_per_task};
+    struct sampler_options options = default_options;
+
+    (void)state;
+    options.enable_on_exec = true;
+    for (size_t i = 0; i < 2; i++) {
+        run_or_skip(engines[i], &options, work_spin_shortly);
+        assert_int_equal(run.num_samples, 0);
+    }
+}
+
+static void work_child_burns(void)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        burn_ms(400);
+        _exit(0);
+    }
+    burn_ms(400);
+    waitpid(pid, NULL, 0);
+}
+
+static void children_are_left_alone_when_asked(void **state)
+{
+    static const struct sampler_ops *const engines[] = {&sampler_cpu_wide, &sampler_per_task};
+    struct sampler_options options = default_options;
+
+    (void)state;
+    options.follow_children = false;
+    for (size_t i = 0; i < 2; i++) {
+        run_or_skip(engines[i], &options, work_child_burns);
+        assert_int_equal(run.num_of_pid, run.num_samples);
+        assert_within("samples of the parent", run.weight, 400000000, 0.15);
+    }
+}
+
+static void high_rate_loses_nothing(void **state)
+{
+    static const struct sampler_ops *const engines[] = {&sampler_cpu_wide, &sampler_per_task};
+    struct sampler_options options = default_options;
+
+    (void)state;
+    options.hz = 4999;
+    for (size_t i = 0; i < 2; i++) {
+        run_or_skip(engines[i], &options, work_spin);
+        assert_within("samples and losses",
+                      run.weight + run.loss.counts[LOSS_LOST] * run.info.period_ns, run.cpu_ns,
+                      0.08);
+        assert_int_equal(run.num_backward, 0);
+    }
+}
+
+static void no_kernel_samples_when_not_asked_for(void **state)
+{
+    static const struct sampler_ops *const engines[] = {&sampler_cpu_wide, &sampler_per_task};
+    struct sampler_options options = default_options;
+
+    (void)state;
+    options.kernel = false;
+    for (size_t i = 0; i < 2; i++) {
+        run_or_skip(engines[i], &options, work_spin);
+        assert_int_equal(run.num_kernel, 0);
+        assert_false(run.info.has_kernel);
+        assert_true(run.num_samples > 100);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cpu_wide_samples_match_cpu_time),
+        cmocka_unit_test(per_task_samples_match_cpu_time),
+        cmocka_unit_test(cpu_wide_samples_short_children_fully),
+        cmocka_unit_test(per_task_counts_short_children_exactly),
+        cmocka_unit_test(cpu_wide_samples_200_threads_fully),
+        cmocka_unit_test(per_task_counts_200_threads_exactly),
+        cmocka_unit_test(cpu_wide_tells_exec_before_samples),
+        cmocka_unit_test(per_task_tells_exec_before_samples),
+        cmocka_unit_test(armed_engine_takes_no_sample_without_exec),
+        cmocka_unit_test(children_are_left_alone_when_asked),
+        cmocka_unit_test(high_rate_loses_nothing),
+        cmocka_unit_test(no_kernel_samples_when_not_asked_for),
+    };
+
+    if (getenv("TAP"))
+        cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
