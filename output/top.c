@@ -227,18 +227,15 @@ static struct error *print_main_mapping(const struct top_report *report)
                       SIZE_MAX, "");
 }
 
-/* Each comment once; those that begin with '#' are for programs. */
+/* Comments, but for those that begin with '#': they are for programs. */
 static struct error *print_comments(const struct top_report *report)
 {
     const struct profile *profile = report->profile;
 
     for (size_t i = 0; i < profile->num_comments; i++) {
         const char *comment = profile_string(profile, profile->comments[i]);
-        bool is_known = false;
 
-        for (size_t j = 0; j < i && !is_known; j++)
-            is_known = profile->comments[j] == profile->comments[i];
-        if (comment[0] != '#' && !is_known)
+        if (comment[0] != '#')
             RETURN_IF_ERROR(print_text(report, "", comment, SIZE_MAX, ""));
     }
     return NULL;

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #define UNIT_VALUE_BYTES 64   /* enough for any formatted value with a unit of pprof's */
-#define UNIT_PERCENT_BYTES 16 /* enough for any percentage */
+#define UNIT_PERCENT_BYTES 32 /* enough for any percentage, also of 1 ns */
 
 /* Converts a value to another unit of the same family (memory, time, GCU).
  * to_unit: "auto" takes the largest unit in which the value is 1 or more; a unit of another family
