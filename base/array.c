@@ -18,7 +18,7 @@ struct error *array_reserve(void *items, size_t *capacity, size_t num_needed, si
         new_capacity *= 2;
     }
     /* Above PTRDIFF_MAX malloc refuses anyway; saying so here keeps sanitizers quiet. */
-    if (item_bytes && new_capacity > PTRDIFF_MAX / item_bytes)
+    if (!item_bytes || new_capacity > PTRDIFF_MAX / item_bytes)
         return &error_no_memory;
 
     /* `items` is the address of some object pointer: memcpy is the way to read it that the aliasing

@@ -139,7 +139,7 @@ static struct error *procfs_schedstat_read(pid_t pid, pid_t tid, uint64_t *cpu_n
 
 static struct error *procfs_stat_cpu_ns(pid_t pid, uint64_t *cpu_ns_ret)
 {
-    struct procfs_stat stat;
+    struct procfs_stat stat = {0};
 
     RETURN_IF_ERROR(procfs_stat_read(pid, &stat));
     long ticks_per_s = sysconf(_SC_CLK_TCK);

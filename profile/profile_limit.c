@@ -37,8 +37,8 @@ struct limiter {
 static size_t profile_bytes(const struct profile *profile)
 {
     return stack_table_bytes(profile->table) + hash_index_bytes(&profile->sample_index) +
-           profile->samples_capacity * sizeof(*profile->samples) +
-           profile->comments_capacity * sizeof(*profile->comments);
+           profile->num_samples * sizeof(*profile->samples) +
+           profile->num_comments * sizeof(*profile->comments);
 }
 
 /* What a rebuild cannot give back: strings, mappings, functions, labels. */
@@ -47,12 +47,12 @@ static size_t profile_fixed_bytes(const struct profile *profile)
     const struct stack_table *table = profile->table;
 
     return profile_bytes(profile) - hash_index_bytes(&profile->sample_index) -
-           profile->samples_capacity * sizeof(*profile->samples) -
+           profile->num_samples * sizeof(*profile->samples) -
            hash_index_bytes(&table->location_index) - hash_index_bytes(&table->stack_index) -
-           table->locations_capacity * sizeof(*table->locations) -
-           table->stacks_capacity * sizeof(*table->stacks) -
-           table->stack_locations_capacity * sizeof(*table->stack_locations) -
-           table->lines_capacity * sizeof(*table->lines);
+           table->num_locations * sizeof(*table->locations) -
+           table->num_stacks * sizeof(*table->stacks) -
+           table->num_stack_locations * sizeof(*table->stack_locations) -
+           table->num_lines * sizeof(*table->lines);
 }
 
 static struct error *intern_other(struct stack_table *table, uint32_t *stack_ret)

@@ -396,18 +396,17 @@ size_t stack_table_bytes(const struct stack_table *table)
 {
     const struct string_table *strings = &table->strings;
 
-    return strings->arena.total_bytes + strings->capacity * sizeof(*strings->strings) +
+    return strings->arena.total_bytes + strings->num_strings * sizeof(*strings->strings) +
            hash_index_bytes(&strings->index) + hash_index_bytes(&table->mapping_index) +
            hash_index_bytes(&table->location_index) + hash_index_bytes(&table->stack_index) +
            hash_index_bytes(&table->function_index) + hash_index_bytes(&table->label_set_index) +
-           table->mappings_capacity * sizeof(*table->mappings) +
-           table->locations_capacity * sizeof(*table->locations) +
-           table->stacks_capacity * sizeof(*table->stacks) +
-           table->stack_locations_capacity * sizeof(*table->stack_locations) +
-           table->functions_capacity * sizeof(*table->functions) +
-           table->lines_capacity * sizeof(*table->lines) +
-           table->labels_capacity * sizeof(*table->labels) +
-           table->label_sets_capacity * sizeof(*table->label_sets) +
+           table->num_mappings * sizeof(*table->mappings) +
+           table->num_locations * sizeof(*table->locations) +
+           table->num_stacks * sizeof(*table->stacks) +
+           table->num_stack_locations * sizeof(*table->stack_locations) +
+           table->num_functions * sizeof(*table->functions) +
+           table->num_lines * sizeof(*table->lines) + table->num_labels * sizeof(*table->labels) +
+           table->num_label_sets * sizeof(*table->label_sets) +
            CALLCHAIN_MAX_FRAMES * sizeof(*table->scratch);
 }
 

@@ -137,11 +137,12 @@ struct error *stack_table_add_label_set(struct stack_table *table, const struct 
 struct error *stack_table_compact(struct stack_table *table, const bool *keep_stacks,
                                   uint32_t *stack_map) MUST_CHECK;
 
-/* Rows of a profile that was read from a file have an identity of their own: a file may hold several
- * locations at address 0, or mappings without a module. These three append without looking for an equal
- * row, and what they append is not found by the interning functions above. */
+/* Rows of a profile that was read from a file have an identity of their own: a file may hold
+ * several locations at address 0, or mappings without a module. These three append without looking
+ * for an equal row, and what they append is not found by the interning functions above. */
 
-/* Appends a mapping. mapping: copied. mapping_ret: its id (1..). Returns: NULL or error_no_memory. */
+/* Appends a mapping. mapping: copied. mapping_ret: its id (1..). Returns: NULL or error_no_memory.
+ */
 struct error *stack_table_append_mapping(struct stack_table *table, const struct mapping *mapping,
                                          uint32_t *mapping_ret) MUST_CHECK;
 
@@ -154,7 +155,8 @@ struct error *stack_table_append_location(struct stack_table *table, const struc
 struct error *stack_table_append_stack(struct stack_table *table, const uint32_t *locations,
                                        size_t num_locations, uint32_t *stack_ret) MUST_CHECK;
 
-/* Tells the memory held by all rows, in bytes. */
+/* Tells the memory that rows and indexes fill, in bytes. Room kept for growth is left out: large
+ * arrays are fresh pages, which cost nothing until they are written. */
 size_t stack_table_bytes(const struct stack_table *table);
 
 #endif

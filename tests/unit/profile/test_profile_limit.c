@@ -45,8 +45,8 @@ static int profile_teardown(void **state)
 static size_t held_bytes(void)
 {
     return stack_table_bytes(&table) + hash_index_bytes(&profile.sample_index) +
-           profile.samples_capacity * sizeof(*profile.samples) +
-           profile.comments_capacity * sizeof(*profile.comments);
+           profile.num_samples * sizeof(*profile.samples) +
+           profile.num_comments * sizeof(*profile.comments);
 }
 
 static uint32_t label_set_of(int64_t pid)
