@@ -44,41 +44,38 @@ static void kernel_thread_is_told(void **state)
     assert_error(diagnose_process(2), ERROR_UNSUPPORTED, "kernel thread");
 }
 
-static void *tell_tid(void *fd)
-{
-    pid_t tid = (pid_t)syscall(SYS_gettid);
+static _Atomic pid_t started_tid;
 
-    (void)!write(*(int *)fd, &tid, sizeof(tid));
+static void *tell_tid(void *unused)
+{
+    (void)unused;
+    started_tid = (pid_t)syscall(SYS_gettid);
     pause();
     return NULL;
 }
 
 static void start_thread(void *context, int fd)
 {
-    static int thread_fd;
     pthread_t thread;
+    pid_t tid;
 
     (void)context;
-    thread_fd = fd;
-    pthread_create(&thread, NULL, tell_tid, &thread_fd);
+    pthread_create(&thread, NULL, tell_tid, NULL);
+    while ((tid = started_tid) == 0)
+        usleep(1000);
+    (void)!write(fd, &tid, sizeof(tid));
 }
 
 static void thread_is_told_from_a_process(void **state)
 {
     struct child_process child = child_start(start_thread, NULL);
     char text[64];
-    union {
-        pid_t tid;
-        char bytes[5]; /* the thread's number and the child's "ready" come in any order */
-    } told;
+    pid_t tid;
 
     (void)state;
-    child_read(&child, told.bytes, sizeof(told.bytes));
-    if (told.bytes[0] == '\0' && told.bytes[4] != '\0')
-        memmove(told.bytes, told.bytes + 1, 4);
+    child_read(&child, &tid, sizeof(tid));
     snprintf(text, sizeof(text), "is a thread of process %d", (int)child.pid);
-    if (told.tid != child.pid)
-        assert_error(diagnose_process(told.tid), ERROR_UNSUPPORTED, text);
+    assert_error(diagnose_process(tid), ERROR_UNSUPPORTED, text);
     child_stop(&child);
 }
 
