@@ -27,10 +27,11 @@ struct error *file_write_all(int fd, const void *bytes, size_t num_bytes,
 struct file_output;
 
 /* Checks that `path` can be written and prepares to write it: a regular file (or none yet) gets a
- * temporary file beside it, anything else that exists (/dev/null, a FIFO) is opened and written in
- * place. "-" and "" are refused, and so is a directory. A symbolic link is followed: the file that
- * it names is replaced.
- * output_ret: owned by the caller. Returns: NULL or an error naming the path, with a hint. */
+ * temporary file in its directory, without a name where the file system can do that, so that even
+ * SIGKILL leaves nothing behind; anything else that exists (/dev/null, a FIFO, a link of
+ * /proc/PID/fd) is opened and written in place. "-" and "" are refused, and so is a directory. A
+ * symbolic link is followed: the file that it names is replaced. output_ret: owned by the caller.
+ * Returns: NULL or an error naming the path, with a hint. */
 struct error *file_output_open(const char *path, struct file_output **output_ret) MUST_CHECK;
 
 /* Tells the descriptor to write to; stays owned by `output`. */

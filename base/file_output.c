@@ -18,6 +18,8 @@
 #define TEMP_MAX_TRIES 100
 #define MAX_OUTPUTS 64
 #define TEMP_MODE 0600
+#define FD_PATH_BYTES 32
+#define COPY_STEP_BYTES 16384
 
 /* The directory is held open, so that the names in it stay right when somebody changes the working
  * directory or moves the directory. */
@@ -26,7 +28,8 @@ struct file_output {
     char *path;            /* what is replaced: `name` with its last symbolic links followed */
     const char *base_name; /* last component of `path` */
     int dir_fd;
-    char temp_name[TEMP_NAME_BYTES]; /* "" when written in place */
+    bool is_in_place;
+    char temp_name[TEMP_NAME_BYTES]; /* "" while the temporary file has no name */
     int fd;
     int slot;    /* in temp_slots, or -1 */
     mode_t mode; /* of the finished file */
@@ -135,28 +138,78 @@ static struct error *output_open_dir(struct file_output *output)
     return output->dir_fd < 0 ? output_error(output, errno) : NULL;
 }
 
+/* Draws a name for the temporary file and registers it for the emergency: first, since a signal
+ * between making the file and registering it would leave it behind. Unlinking a name that is not
+ * made yet is harmless: nobody else has it. */
+static void output_draw_temp_name(struct file_output *output)
+{
+    temp_slot_release(output->slot);
+    snprintf(output->temp_name, sizeof(output->temp_name), ".cprofiler-%016llx",
+             (unsigned long long)hash_seed_draw());
+    output->slot = temp_slot_claim(output->dir_fd, output->temp_name);
+}
+
+static void output_drop_temp_name(struct file_output *output)
+{
+    temp_slot_release(output->slot);
+    output->slot = -1;
+    output->temp_name[0] = '\0';
+}
+
+/* Tells the path by which linkat(2) gives a name to a file that has none. */
+static void fd_path_print(int fd, char path[FD_PATH_BYTES])
+{
+    snprintf(path, FD_PATH_BYTES, "/proc/self/fd/%d", fd);
+}
+
+/* A file without a name (O_TMPFILE) vanishes by itself when we are killed in mid-recording. */
+static bool output_create_unnamed(struct file_output *output)
+{
+    char path[FD_PATH_BYTES];
+
+    output->fd = openat(output->dir_fd, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, TEMP_MODE);
+    if (output->fd < 0)
+        return false; /* not every file system can */
+    fd_path_print(output->fd, path);
+    if (access(path, F_OK) == 0)
+        return true;
+    close(take_fd(&output->fd)); /* no /proc: it could never get its name */
+    return false;
+}
+
 /* Makes the temporary file beside the final one: rename(2) works within one file system only. */
 static struct error *output_create_temp(struct file_output *output)
 {
     int err = EEXIST;
 
     RETURN_IF_ERROR(output_open_dir(output));
+    if (output_create_unnamed(output))
+        return NULL;
     for (int i = 0; i < TEMP_MAX_TRIES && err == EEXIST; i++) {
-        uint64_t number = hash_seed_draw();
-        char name[TEMP_NAME_BYTES] = {0};
-        snprintf(name, sizeof(name), ".cprofiler-%016llx", (unsigned long long)number);
-        /* The slot first: a signal between open and claim would leave the file behind. Unlinking a
-         * name that we have not created yet is harmless: nobody else has it. */
-        output->slot = temp_slot_claim(output->dir_fd, name);
-        output->fd = openat(output->dir_fd, name,
+        output_draw_temp_name(output);
+        output->fd = openat(output->dir_fd, output->temp_name,
                             O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, TEMP_MODE);
-        if (output->fd >= 0) {
-            memcpy(output->temp_name, name, sizeof(name));
+        if (output->fd >= 0)
             return NULL;
-        }
         err = errno;
-        temp_slot_release(output->slot);
-        output->slot = -1;
+        output_drop_temp_name(output);
+    }
+    return output_error(output, err);
+}
+
+/* Names the unnamed file for the moment before its rename: linkat(2) replaces nothing. */
+static struct error *output_name_temp(struct file_output *output)
+{
+    char path[FD_PATH_BYTES];
+    int err = EEXIST;
+
+    fd_path_print(output->fd, path);
+    for (int i = 0; i < TEMP_MAX_TRIES && err == EEXIST; i++) {
+        output_draw_temp_name(output);
+        if (linkat(AT_FDCWD, path, output->dir_fd, output->temp_name, AT_SYMLINK_FOLLOW) == 0)
+            return NULL;
+        err = errno;
+        output_drop_temp_name(output);
     }
     return output_error(output, err);
 }
@@ -182,6 +235,7 @@ static struct error *output_open_in_place(struct file_output *output)
 {
     /* O_NONBLOCK only to open: a FIFO without a reader would hang us before the command starts, and
      * gives ENXIO this way (fifo(7)). */
+    output->is_in_place = true;
     output->fd = open(output->name, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (output->fd < 0 && errno == ENXIO)
         return error_create(ERROR_FAILED, "start the reader of the FIFO first",
@@ -271,6 +325,35 @@ static void directory_sync(int dir_fd)
         fsync(fd);
 }
 
+/* A file that may be written but not replaced: a mount point (a file bound into a container:
+ * EBUSY), or somebody else's in a sticky directory such as /tmp (EPERM, EACCES). rename(2). */
+static bool rename_is_barred(const struct file_output *output, int err)
+{
+    return output->replaces && (err == EBUSY || err == EPERM || err == EACCES || err == EXDEV);
+}
+
+/* The last resort of a finished recording: its bytes go into the old file. */
+static struct error *output_copy_over(struct file_output *output)
+{
+    char buffer[COPY_STEP_BYTES];
+    CLEANUP(close)
+    int fd = openat(output->dir_fd, output->base_name, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
+
+    if (fd < 0 || lseek(output->fd, 0, SEEK_SET) < 0)
+        return output_error(output, errno);
+    for (;;) {
+        ssize_t num_read = read(output->fd, buffer, sizeof(buffer));
+        if (num_read < 0 && errno == EINTR)
+            continue;
+        if (num_read < 0)
+            return output_error(output, errno);
+        if (num_read == 0)
+            break;
+        RETURN_IF_ERROR(file_write_all(fd, buffer, (size_t)num_read, output->name));
+    }
+    return fsync(fd) < 0 ? output_error(output, errno) : NULL; /* destroy removes the temporary */
+}
+
 static struct error *output_commit_temp(struct file_output *output)
 {
     if (fsync(output->fd) < 0)
@@ -282,11 +365,12 @@ static struct error *output_commit_temp(struct file_output *output)
         errno = 0;
     if (fchmod(output->fd, output->mode) < 0)
         return output_error(output, errno);
+    if (!*output->temp_name)
+        RETURN_IF_ERROR(output_name_temp(output));
     if (renameat(output->dir_fd, output->temp_name, output->dir_fd, output->base_name) < 0)
-        return output_error(output, errno);
-    temp_slot_release(output->slot);
-    output->slot = -1;
-    output->temp_name[0] = '\0';
+        return rename_is_barred(output, errno) ? output_copy_over(output)
+                                               : output_error(output, errno);
+    output_drop_temp_name(output);
     directory_sync(output->dir_fd);
     return NULL;
 }
@@ -311,8 +395,8 @@ struct error *file_output_commit_take(struct file_output *output, uint64_t *num_
     CLEANUP(file_output_destroy) struct file_output *guard = output;
     struct stat status;
 
-    RETURN_IF_ERROR(*guard->temp_name ? output_commit_temp(output)
-                                      : output_commit_in_place(output));
+    RETURN_IF_ERROR(guard->is_in_place ? output_commit_in_place(output)
+                                       : output_commit_temp(output));
     if (fstat(output->fd, &status) < 0)
         return output_error(output, errno);
     /* NFS and quotas report late, at close (close(2)). */
