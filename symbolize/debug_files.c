@@ -201,7 +201,7 @@ static struct error *choose_dwarf(struct search *search, struct debug_files *fil
                     (unsigned long long)(info_bytes >> 20));
         return NULL;
     }
-    err = elf_file_inflate_zstd(elf, DEBUG_FILES_MAX_BYTES, &files->buffers);
+    err = elf_file_prepare_dwarf(elf, DEBUG_FILES_MAX_BYTES, &files->buffers);
     if (err == &error_no_memory)
         return err;
     if (err) {
