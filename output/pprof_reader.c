@@ -49,6 +49,8 @@ struct id_map {
 
 struct pprof_reader {
     const char *name;
+    ProtobufCAllocator allocator; /* tells want of memory from broken bytes: has_no_memory */
+    bool has_no_memory;
     struct wire_cursor bytes; /* the whole file */
     struct stack_table table;
     struct profile profile;
@@ -159,9 +161,22 @@ static struct error *reader_string(const struct pprof_reader *reader, int64_t in
     return NULL;
 }
 
+static void *message_alloc(void *has_no_memory, size_t num_bytes)
+{
+    void *memory = malloc(num_bytes);
+
+    if (!memory)
+        *(bool *)has_no_memory = true;
+    return memory;
+}
+
+static void message_free(void *has_no_memory UNUSED, void *memory)
+{
+    free(memory);
+}
+
 /* Decodes one message of the file. message_ret: freed by the caller. */
-static struct error *reader_unpack(const struct pprof_reader *reader,
-                                   const struct wire_field *field,
+static struct error *reader_unpack(struct pprof_reader *reader, const struct wire_field *field,
                                    const ProtobufCMessageDescriptor *descriptor,
                                    ProtobufCMessage **message_ret)
 {
@@ -172,7 +187,10 @@ static struct error *reader_unpack(const struct pprof_reader *reader,
     if (field->num_bytes > MAX_MESSAGE_BYTES)
         return error_create(ERROR_FAILED, NULL, "%s: broken profile: a %s of %zu bytes",
                             reader->name, descriptor->short_name, field->num_bytes);
-    message = protobuf_c_message_unpack(descriptor, NULL, field->num_bytes, field->bytes);
+    message =
+        protobuf_c_message_unpack(descriptor, &reader->allocator, field->num_bytes, field->bytes);
+    if (!message && reader->has_no_memory)
+        return &error_no_memory;
     if (!message)
         return error_create(ERROR_FAILED, NULL, "%s: broken profile: a %s cannot be decoded",
                             reader->name, descriptor->short_name);
@@ -549,6 +567,7 @@ struct error *pprof_read_bytes(const void *bytes, size_t num_bytes, const char *
         return error_create(ERROR_FAILED, reader_hint, "%s: empty file", name);
     if (num_bytes > PPROF_READER_MAX_BYTES)
         return error_create(ERROR_FAILED, NULL, "%s: too large", name);
+    reader.allocator = (ProtobufCAllocator){message_alloc, message_free, &reader.has_no_memory};
     reader.bytes = (struct wire_cursor){bytes, (const uint8_t *)bytes + num_bytes};
     RETURN_IF_ERROR(reader_run(&reader));
     *table = reader.table;

@@ -3,8 +3,10 @@
 #ifndef TESTS_UNIT_OUTPUT_PPROF_FILE_H
 #define TESTS_UNIT_OUTPUT_PPROF_FILE_H
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"

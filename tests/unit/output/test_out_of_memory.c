@@ -1,0 +1,101 @@
+/* Every allocation fails once, in turn: the answer is an error, nothing leaks, nothing is half
+ * done. */
+#include "output/pprof_reader.h"
+#include "output/top.h"
+#include "tests/unit/alloc_fault.h"
+#include "tests/unit/output/pprof_file.h"
+
+#define MAX_ALLOCATIONS 5000
+
+static struct error *write_profile(const struct sample_profile *sample,
+                                   const struct pprof_file_copy *file UNUSED)
+{
+    CLEANUP(close) int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+    return writer_pprof.write(&sample->profile, fd, "cpu.pprof");
+}
+
+static struct error *read_profile(const struct sample_profile *sample UNUSED,
+                                  const struct pprof_file_copy *file)
+{
+    struct stack_table table;
+    struct profile profile;
+
+    RETURN_IF_ERROR(pprof_read_bytes(file->bytes, file->num_bytes, "cpu.pprof", &table, &profile));
+    profile_deinit(&profile);
+    stack_table_deinit(&table);
+    return NULL;
+}
+
+static struct error *compute_top(const struct sample_profile *sample,
+                                 const struct pprof_file_copy *file UNUSED)
+{
+    struct top_row *rows;
+    size_t num_rows;
+
+    RETURN_IF_ERROR(top_compute(&sample->profile, 1, &rows, &num_rows));
+    free(rows);
+    return NULL;
+}
+
+/* Runs `work` with each of its allocations failing. may_keep: it may add to the string table. */
+static void fail_each(struct error *(*work)(const struct sample_profile *,
+                                            const struct pprof_file_copy *),
+                      bool may_keep)
+{
+    CLEANUP(sample_profile_deinit) struct sample_profile sample;
+    CLEANUP(pprof_file_copy_deinit) struct pprof_file_copy file;
+    unsigned long fail_at;
+
+    if (!alloc_fault_is_possible())
+        skip();
+    sample_profile_init(&sample);
+    pprof_file_copy_init(&file, &sample.profile);
+    for (fail_at = 1; fail_at < MAX_ALLOCATIONS; fail_at++) {
+        struct error *err;
+        bool is_error;
+        bool is_no_memory;
+
+        alloc_fault_arm(fail_at);
+        err = work(&sample, &file);
+        is_error = err != NULL;
+        is_no_memory = err == &error_no_memory;
+        error_destroy(err);
+        if (!alloc_fault_disarm()) {
+            assert_false(is_error);
+            break;
+        }
+        assert_true(is_no_memory);
+        if (!may_keep)
+            assert_int_equal(alloc_fault_leaks(), 0);
+    }
+    assert_in_range(fail_at, 5, MAX_ALLOCATIONS - 1);
+}
+
+static void writing_survives_each_failed_allocation(void **state UNUSED)
+{
+    fail_each(write_profile, false);
+}
+
+static void reading_survives_each_failed_allocation(void **state UNUSED)
+{
+    fail_each(read_profile, false);
+}
+
+static void summing_survives_each_failed_allocation(void **state UNUSED)
+{
+    fail_each(compute_top, true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(writing_survives_each_failed_allocation),
+        cmocka_unit_test(reading_survives_each_failed_allocation),
+        cmocka_unit_test(summing_survives_each_failed_allocation),
+    };
+
+    if (getenv("TAP"))
+        cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
