@@ -1,4 +1,5 @@
 """What other people's tools find: formatter, analysers, spelling, manual pages, shell scripts."""
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
@@ -9,19 +10,22 @@ from c_source import c_files, product_files, report, tracked_files
 from harness.paths import ROOT, build_dir
 
 
-def run(*command):
-    """Runs a tool over the tree. Returns its output when it complained, else None."""
+def run(*command, only=None):
+    """Runs a tool over the tree. Returns its output when it complained, else None.
+    only: a pattern; of what it printed, only lines with it are kept."""
     done = subprocess.run([str(word) for word in command], cwd=ROOT, text=True, errors="replace",
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     if not done.returncode:
         return None
-    return done.stdout[-6000:] or f"{command[0]} ended with {done.returncode}"
+    lines = [line for line in done.stdout.splitlines() if not only or re.search(only, line)]
+    return "\n".join(lines)[-6000:] or f"{command[0]} ended with {done.returncode}"
 
 
-def run_each(paths, command):
+def run_each(paths, command, only=None):
     """Runs command(path) for each path, as many at once as there are CPUs."""
     with ThreadPoolExecutor(cpu_count()) as pool:
-        report([finding for finding in pool.map(lambda path: run(*command(path)), paths) if finding])
+        findings = pool.map(lambda path: run(*command(path), only=only), paths)
+        report([finding for finding in findings if finding])
 
 
 def flags():
@@ -46,7 +50,7 @@ def test_clang_tidy():
         know = [] if str(path) == "base/error.c" else ["-include", "tests/lint/analyzer.h"]
         return ["clang-tidy", "--quiet", "--warnings-as-errors=*", path, "--", *flags(), *know]
 
-    run_each(own_sources(), command)
+    run_each(own_sources(), command, only=": (error|warning): ")
 
 
 @pytest.mark.limit(600)
