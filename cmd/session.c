@@ -208,9 +208,7 @@ static struct error *drain(struct session *session, bool final)
         session->sampler_ops->drain(session->sampler, final, handle_event, session, &num_samples));
     if (session->failure)
         return take_ptr(session->failure);
-    if (stack_table_bytes(&session->table) > session->options.max_memory_bytes)
-        return profile_limit_memory(&session->cpu, session->options.max_memory_bytes);
-    return NULL;
+    return profile_limit_memory(&session->cpu, session->options.max_memory_bytes);
 }
 
 /* CPU time of a process by the kernel's accounting, threads that ended included. */

@@ -49,8 +49,11 @@ struct error *signals_install(void)
             continue;
         sigaction(ending[i], &action, NULL);
     }
-    /* A reader of our stderr that goes away must not end a recording. */
+    /* A reader of our stderr that goes away, or a file size limit, must not end a recording: the
+     * write fails instead, with EPIPE or EFBIG. The command gets both as they were
+     * (target/launch.c). */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     return NULL;
 }
 

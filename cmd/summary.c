@@ -25,6 +25,7 @@ struct figures {
     size_t num_processes;
     size_t num_threads;
     const char *worst_path; /* basename; NULL when everything is named */
+    uint32_t worst_kind;    /* enum mapping_kind of it */
     int64_t total;
     struct top_row *rows;
     size_t num_rows;
@@ -161,6 +162,19 @@ static void print_sampling_remedies(const struct session *session, const struct 
                         "kernel.perf_event_paranoid=1\n");
 }
 
+/* What gives names to the code of a mapping. */
+static const char *symbol_remedy(uint32_t mapping_kind)
+{
+    switch (mapping_kind) {
+    case MAPPING_ANON:
+        return "JIT code; have it write a perf map (node --perf-basic-prof)";
+    case MAPPING_KERNEL:
+        return "run as root, or sysctl kernel.kptr_restrict=0";
+    default:
+        return "install its debug symbols";
+    }
+}
+
 static void print_quality(const struct session *session, const struct figures *figures,
                           FILE *stream)
 {
@@ -171,8 +185,9 @@ static void print_quality(const struct session *session, const struct figures *f
     if (figures->worst_path) {
         fprintf(stream, " (worst: ");
         print_clean(figures->worst_path, stream);
-        fprintf(stream, ", %llu places without symbols: install its debug symbols)",
-                (unsigned long long)session->symbols.worst_num_locations);
+        fprintf(stream, ", %llu places without symbols: %s)",
+                (unsigned long long)session->symbols.worst_num_locations,
+                symbol_remedy(figures->worst_kind));
     }
     fprintf(stream, "\n  lost %llu, throttled %llu, truncated %llu",
             (unsigned long long)losses[LOSS_LOST], (unsigned long long)losses[LOSS_THROTTLED],
