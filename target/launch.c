@@ -63,6 +63,8 @@ static struct error *exec_error(const char *command, int err)
     switch (err) {
     case ENOENT:
     case ENOTDIR:
+        if (command[0] == '\0')
+            return error_create(ERROR_NOT_FOUND, NULL, "no such command: its name is empty");
         if (strchr(command, '/'))
             return error_create(ERROR_NOT_FOUND, "check the path, and that of its #! line",
                                 "no such command: %s", command);
@@ -97,13 +99,14 @@ static int executable_check(const char *path)
 }
 
 /* Looks through PATH as execvp(3) does: an empty element is the working directory; what exists but
- * can't be executed is passed over and remembered. path_ret: heap. err_ret: when none was found. */
+ * can't be executed is passed over and remembered.
+ * path_ret: heap; NULL when there is none, then err_ret says why. */
 static struct error *path_search(const char *command, char **path_ret, int *err_ret)
 {
     const char *element = getenv("PATH");
-    int worst = ENOENT;
 
     element = element ? element : DEFAULT_PATH;
+    *err_ret = ENOENT;
     for (;;) {
         int length = (int)strcspn(element, ":");
         char *path;
@@ -114,37 +117,27 @@ static struct error *path_search(const char *command, char **path_ret, int *err_
         err = executable_check(path);
         if (err == 0) {
             *path_ret = path;
-            *err_ret = 0;
             return NULL;
         }
         free(path);
         if (err != ENOENT && err != ENOTDIR && err != EISDIR)
-            worst = EACCES;
+            *err_ret = EACCES;
         if (element[length] == '\0')
-            break;
+            return NULL;
         element += length + 1;
     }
-    *err_ret = worst;
-    return NULL;
 }
 
-/* Finds the file that execvp would execute. path_ret: heap, owned by the caller. */
-static struct error *command_find(const char *command, char **path_ret)
+/* Finds the file that execvp would execute. path_ret, err_ret: as of path_search(). */
+static struct error *command_find(const char *command, char **path_ret, int *err_ret)
 {
-    int err;
-
-    if (command[0] == '\0')
-        return error_create(ERROR_NOT_FOUND, NULL, "no such command: the name is empty");
-    if (strchr(command, '/')) {
-        err = executable_check(command);
-        if (err == 0) {
-            *path_ret = strdup(command);
-            return *path_ret ? NULL : &error_no_memory;
-        }
-    } else {
-        RETURN_IF_ERROR(path_search(command, path_ret, &err));
-    }
-    return err == 0 ? NULL : exec_error(command, err);
+    if (command[0] != '\0' && !strchr(command, '/'))
+        return path_search(command, path_ret, err_ret);
+    *err_ret = executable_check(command);
+    if (*err_ret != 0)
+        return NULL;
+    *path_ret = strdup(command);
+    return *path_ret ? NULL : &error_no_memory;
 }
 
 /* Tells whether a file is a script without "#!", to be run by the shell: as shells do, text is what
@@ -307,12 +300,15 @@ DEFINE_CLEANUP(launch_destroy, struct launch *)
 struct error *launch_start(char *const *argv, struct launch **launch_ret)
 {
     CLEANUP(launch_destroy) struct launch *launch = calloc(1, sizeof(*launch));
+    int err;
 
     if (!launch)
         return &error_no_memory;
     launch->pidfd = launch->go_fd = launch->errno_fd = -1;
     launch->pid = -1;
-    RETURN_IF_ERROR(command_find(argv[0], &launch->path));
+    RETURN_IF_ERROR(command_find(argv[0], &launch->path, &err));
+    if (!launch->path)
+        return exec_error(argv[0], err);
     RETURN_IF_ERROR(launch_fork(launch, argv));
     *launch_ret = take_ptr(launch);
     return NULL;

@@ -15,6 +15,15 @@
 #define OVERLAYFS_TYPE 0x794c7630
 #define BCACHEFS_TYPE 0xca451a4e
 
+/* Hands a guarded file over: the guard finds nothing to close. */
+static struct module_file module_file_take(struct module_file *file)
+{
+    struct module_file taken = *file;
+
+    *file = (struct module_file){.fd = -1};
+    return taken;
+}
+
 static bool same_file(const struct stat *one, const struct stat *other)
 {
     return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
@@ -142,8 +151,7 @@ struct error *module_file_open(const struct module_request *request, struct modu
         file.is_deleted = false;
         RETURN_IF_ERROR(names_settle(root, &file));
     }
-    *file_ret = file;
-    file = (struct module_file){.fd = -1};
+    *file_ret = module_file_take(&file);
     return NULL;
 }
 
@@ -156,8 +164,7 @@ struct error *module_file_open_path(const char *path, struct module_file *file_r
     if (!file.path || !file.root)
         return &error_no_memory;
     file.fd = regular_file_open(path, &file.status);
-    *file_ret = file;
-    file = (struct module_file){.fd = -1};
+    *file_ret = module_file_take(&file);
     return NULL;
 }
 

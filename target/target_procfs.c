@@ -62,9 +62,9 @@ void target_status_read(struct process_row *row)
     snprintf(path, sizeof(path), "/proc/%u/status", row->process.pid);
     CLEANUP(error_destroy)
     struct error *err = file_read_all(AT_FDCWD, path, MAX_STATUS_BYTES, &status, NULL);
+    row->has_status = !err || err->kind != ERROR_NO_MEMORY; /* what is gone stays gone */
     if (err)
         return;
-    row->has_status = true;
     field = status_field(status, "NSpid");
     if (field)
         row->process.ns_pid = last_number(field);
