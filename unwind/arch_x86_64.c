@@ -11,6 +11,25 @@ bool arch_is_sigreturn(const uint8_t *code, size_t num_bytes)
            (num_bytes >= sizeof(short_form) && memcmp(code, short_form, sizeof(short_form)) == 0);
 }
 
+bool arch_is_thread_exit(const uint8_t *code, size_t num_bytes)
+{
+    /* Go's runtime.clone sets the status first (5 bytes), musl's clears rdi or eax. */
+    static const uint8_t long_form[] = {0xb8, 0x3c, 0, 0, 0, 0x0f, 0x05};
+    static const uint8_t short_form[] = {0xb0, 0x3c, 0x0f, 0x05};
+    enum { MAX_AHEAD = 5 };
+
+    for (size_t i = 0; i <= MAX_AHEAD && i < num_bytes; i++) {
+        size_t num_left = num_bytes - i;
+
+        if ((num_left >= sizeof(long_form) &&
+             memcmp(code + i, long_form, sizeof(long_form)) == 0) ||
+            (num_left >= sizeof(short_form) &&
+             memcmp(code + i, short_form, sizeof(short_form)) == 0))
+            return true;
+    }
+    return false;
+}
+
 unsigned arch_sigreturn_offset(unsigned reg)
 {
     /* uc_mcontext begins at byte 40 of struct ucontext; order of its fields as in sigcontext.h:

@@ -38,6 +38,11 @@ static inline uint64_t arch_call_pc(uint64_t return_address)
  * musl have it without CFI. code: at least num_bytes bytes. */
 bool arch_is_sigreturn(const uint8_t *code, size_t num_bytes);
 
+/* Tells whether code goes straight on to `mov $60,%eax (or %al); syscall`, exit(2) of one thread:
+ * who would return there was called by nobody, the thread began there. code: at least num_bytes
+ * bytes. */
+bool arch_is_thread_exit(const uint8_t *code, size_t num_bytes);
+
 /* Tells where the kernel saved register `reg` of the interrupted code, as an offset from the stack
  * pointer at the trampoline's first instruction (where struct ucontext lies). */
 unsigned arch_sigreturn_offset(unsigned reg);

@@ -302,17 +302,12 @@ static bool is_return_address(const struct walk *walk, uint64_t value)
     return value != 0 && find_vma(walk, arch_call_pc(value));
 }
 
-/* Steps along the frame pointer, if rbp looks like one: aligned, not below the stack pointer, a
- * return address into a mapping above it. The saved rbp itself may be anything (a caller with CFI
- * needs no frame pointer); if it is used next, it is checked next. */
-static enum step step_frame_pointer(struct walk *walk)
+/* Takes the frame at rbp: saved rbp, return address. Returns: STEP_STOP: it can't be one. */
+static enum step take_frame_pointer(struct walk *walk)
 {
     uint64_t bp = walk->regs[ARCH_REG_BP];
     uint64_t saved_bp, return_address;
 
-    if (!is_known(walk, ARCH_REG_BP) || bp % 8 != 0 ||
-        bp - walk->regs[ARCH_REG_SP] > MAX_FRAME_BYTES)
-        return STEP_STOP;
     if (!read_word(walk, bp + 8, &return_address) || !read_word(walk, bp, &saved_bp)) {
         if (walk->is_call && bp + 15 - walk->reader.copy_start >= walk->reader.copy_bytes)
             walk->reason = REASON_TRUNCATED; /* the chain goes on behind the copy */
@@ -328,6 +323,44 @@ static enum step step_frame_pointer(struct walk *walk)
     walk->known = (1U << ARCH_REG_IP) | (1U << ARCH_REG_SP) | (1U << ARCH_REG_BP);
     walk->is_call = true;
     return STEP_ON;
+}
+
+/* Steps along the frame pointer, if rbp looks like one: aligned, not below the stack pointer, a
+ * return address into a mapping above it. The saved rbp itself may be anything (a caller with CFI
+ * needs no frame pointer); if it is used next, it is checked next. */
+static enum step step_frame_pointer(struct walk *walk)
+{
+    uint64_t bp = walk->regs[ARCH_REG_BP];
+
+    if (!is_known(walk, ARCH_REG_BP) || bp % 8 != 0 ||
+        bp - walk->regs[ARCH_REG_SP] > MAX_FRAME_BYTES)
+        return STEP_STOP;
+    return take_frame_pointer(walk);
+}
+
+/* Steps in Go code. runtime.systemstack, mcall and morestack run on the thread's g0 stack, above
+ * which there is no return address; rbp still leads to the goroutine's stack, or is 0 in mcall. */
+static enum step step_go(struct walk *walk, const struct unwind_rule *rule)
+{
+    uint64_t sp = walk->regs[ARCH_REG_SP], bp = walk->regs[ARCH_REG_BP];
+    uint32_t known = walk->known;
+    enum step step = step_simple(walk, rule);
+
+    bool is_null = walk->regs[ARCH_REG_IP] == 0;
+
+    if (step != STEP_ON || is_return_address(walk, walk->regs[ARCH_REG_IP]))
+        return step;
+    if (!(known & (1U << ARCH_REG_BP)) || bp % 8 != 0)
+        return is_null ? STEP_ROOT : stop(walk, REASON_NO_MAPPING);
+    if (bp == 0)
+        return STEP_ROOT;
+    walk->regs[ARCH_REG_SP] = sp;
+    walk->regs[ARCH_REG_BP] = bp;
+    walk->reader.may_read_anywhere = true;
+    step = take_frame_pointer(walk);
+    if (step == STEP_STOP && walk->reason == REASON_NONE)
+        return is_null ? STEP_ROOT : stop(walk, REASON_NO_MAPPING);
+    return step;
 }
 
 /* Steps out of code that pushed nothing: hand-written leaf functions, PLT stubs of old linkers. */
@@ -371,6 +404,8 @@ static enum step step_by_rule(struct walk *walk, const struct unwind_rule *rule,
         if (UNLIKELY(walk->is_thorough))
             return step_row(walk, &walk->row);
         return step_simple(walk, rule);
+    case RULE_GO:
+        return step_go(walk, rule);
     case RULE_ROW:
         return step_row(walk,
                         walk->is_thorough ? &walk->row : &walk->unwinder->rows[rule->row_index]);

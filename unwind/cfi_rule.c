@@ -19,6 +19,7 @@ struct module_cfi {
     const uint8_t *file;
     size_t file_bytes;
     uint64_t entry; /* e_entry; 0 = none */
+    bool is_go;
 };
 
 static void module_cfi_destroy(void *data)
@@ -186,6 +187,14 @@ static void open_debug_frame(Elf *elf, struct module_cfi *cfi)
     }
 }
 
+static bool is_go_file(Elf *elf)
+{
+    GElf_Shdr header;
+
+    return find_section(elf, ".gopclntab", &header) ||
+           find_section(elf, ".data.rel.ro.gopclntab", &header);
+}
+
 /* Tells the module's CFI, opening it on first use; NULL when memory is short. */
 static struct module_cfi *module_cfi_get(struct module *module)
 {
@@ -207,6 +216,7 @@ static struct module_cfi *module_cfi_get(struct module *module)
     if (!open_eh_frame_section(module->elf, &cfi->eh_frame))
         open_eh_frame_segment(module, cfi, &cfi->eh_frame);
     open_debug_frame(module->elf, cfi);
+    cfi->is_go = cfi->debug_frame.bytes && is_go_file(module->elf);
     return cfi;
 }
 
@@ -257,6 +267,21 @@ static struct unwind_rule rule_from_row(const struct cfi_row *row)
     return rule;
 }
 
+/* Adds to a row of Go's what its .debug_frame leaves out: every frame that is not empty has the
+ * caller's rbp just below the return address (cmd/internal/obj/x86, "frame pointer"). */
+static struct unwind_rule rule_from_go_row(struct cfi_row *row)
+{
+    struct unwind_rule rule;
+
+    if (row->cfa.kind == CFI_REGISTER && row->cfa.reg == ARCH_REG_SP && row->cfa.offset >= 16 &&
+        row->regs[ARCH_REG_BP].kind == CFI_UNSPECIFIED)
+        row->regs[ARCH_REG_BP] = (struct cfi_value){.kind = CFI_OFFSET, .offset = -16};
+    rule = rule_from_row(row);
+    if (rule.kind == RULE_SIMPLE)
+        rule.kind = RULE_GO;
+    return rule;
+}
+
 /* Tells whether execution at elf_addr (or, is_call: returning to the byte behind it) is in a signal
  * trampoline. Within one, the stack pointer does not move. */
 static bool is_in_sigreturn(const struct module *module, const struct module_cfi *cfi,
@@ -275,25 +300,38 @@ static bool is_in_sigreturn(const struct module *module, const struct module_cfi
     return false;
 }
 
+/* Tells whether the call at elf_addr returns to where its thread ends. */
+static bool is_thread_entry(const struct module *module, const struct module_cfi *cfi,
+                            uint64_t elf_addr)
+{
+    size_t num_bytes;
+    const uint8_t *code = bytes_at(module, cfi, elf_addr + 1, &num_bytes);
+
+    return code && arch_is_thread_exit(code, num_bytes);
+}
+
 struct unwind_rule cfi_rule_find(struct module *module, uint64_t elf_addr, bool is_call,
                                  uint64_t *work, struct cfi_row *row_ret)
 {
     struct unwind_rule rule = {.kind = RULE_EMPTY};
     struct module_cfi *cfi = module_cfi_get(module);
     struct cfi_fde fde;
-    bool is_found;
+    bool is_eh, is_found;
 
     if (!cfi)
         return rule;
-    is_found = cfi_section_find(&cfi->eh_frame, elf_addr, &fde) ||
-               cfi_section_find(&cfi->debug_frame, elf_addr, &fde);
+    is_eh = cfi_section_find(&cfi->eh_frame, elf_addr, &fde);
+    is_found = is_eh || cfi_section_find(&cfi->debug_frame, elf_addr, &fde);
     if (is_found && fde.cie.is_signal_frame)
         is_call = false; /* CFI that knows of signals is taken at its word */
     else if (is_call && is_in_sigreturn(module, cfi, elf_addr, true))
         return (struct unwind_rule){.kind = RULE_SIGRETURN, .is_signal = true};
+    /* Go's .debug_frame and code without CFI don't mark the entry of a thread; .eh_frame does. */
+    if (is_call && !is_eh && is_thread_entry(module, cfi, elf_addr))
+        return (struct unwind_rule){.kind = RULE_ROOT};
     if (is_found) {
         if (cfi_row_compute(&fde, elf_addr, work, row_ret))
-            return rule_from_row(row_ret);
+            return cfi->is_go && !is_eh ? rule_from_go_row(row_ret) : rule_from_row(row_ret);
         rule.kind = *work == 0 ? RULE_EMPTY : RULE_BROKEN;
         return rule;
     }

@@ -16,10 +16,11 @@
 #include "unwind/cfi_row.h"
 
 enum rule_kind {
-    RULE_EMPTY,     /* nothing here (a free cache slot; the work budget ran out) */
-    RULE_SIMPLE,    /* CFA = register + offset; return address (and rbp) saved near it */
-    RULE_ROW,       /* anything else CFI can say: a struct cfi_row */
-    RULE_ROOT,      /* there is no caller: the thread's entry */
+    RULE_EMPTY,  /* nothing here (a free cache slot; the work budget ran out) */
+    RULE_SIMPLE, /* CFA = register + offset; return address (and rbp) saved near it */
+    RULE_GO,   /* the same in Go code: rbp is a frame pointer, and the stack may be a scheduler's */
+    RULE_ROW,  /* anything else CFI can say: a struct cfi_row */
+    RULE_ROOT, /* there is no caller: the thread's entry */
     RULE_SIGRETURN, /* a signal trampoline without CFI: registers are in the kernel's frame */
     RULE_NO_CFI,    /* no CFI covers this place */
     RULE_BROKEN,    /* CFI covers this place but makes no sense */
@@ -33,13 +34,13 @@ enum rule_bp {
 
 struct unwind_rule {
     uint8_t kind;    /* enum rule_kind */
-    uint8_t cfa_reg; /* RULE_SIMPLE, by DWARF number */
+    uint8_t cfa_reg; /* RULE_SIMPLE, RULE_GO: by DWARF number */
     uint8_t bp;      /* enum rule_bp */
     bool is_signal;  /* a signal trampoline: its caller was interrupted, it made no call */
     int32_t cfa_offset;
     int32_t bp_offset;
     union {
-        int32_t ra_offset;  /* RULE_SIMPLE */
+        int32_t ra_offset;  /* RULE_SIMPLE, RULE_GO */
         uint32_t row_index; /* RULE_ROW: where the engine keeps the row */
     };
 };
@@ -47,8 +48,8 @@ struct unwind_rule {
 /* Finds the rule for `elf_addr` in `module`. is_call: the address is that of a call (return address
  * minus one), not one where execution stood.
  * work: budget in CFI instructions, see cfi_row_compute(); at 0 the answer is RULE_EMPTY.
- * row_ret: for RULE_SIMPLE and RULE_ROW the row behind the rule, points into the module's bytes;
- * row_index is left 0. */
+ * row_ret: for RULE_SIMPLE, RULE_GO and RULE_ROW the row behind the rule, points into the module's
+ * bytes; row_index is left 0. */
 struct unwind_rule cfi_rule_find(struct module *module, uint64_t elf_addr, bool is_call,
                                  uint64_t *work, struct cfi_row *row_ret);
 

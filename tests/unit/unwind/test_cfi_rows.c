@@ -88,7 +88,7 @@ static void compare_at(struct module *module, Dwarf_CFI *libdw_cfi, uint64_t elf
     struct cfi_row row = {0};
     Dwarf_Frame *frame = NULL;
     struct unwind_rule rule = cfi_rule_find(module, elf_addr, false, &work, &row);
-    bool is_ours = rule.kind == RULE_SIMPLE || rule.kind == RULE_ROW ||
+    bool is_ours = rule.kind == RULE_SIMPLE || rule.kind == RULE_GO || rule.kind == RULE_ROW ||
                    (rule.kind == RULE_ROOT && row.regs[ARCH_REG_IP].kind == CFI_UNDEFINED);
     bool is_theirs = dwarf_cfi_addrframe(libdw_cfi, elf_addr, &frame) == 0;
 
