@@ -439,7 +439,9 @@ static bool location_is_named(const struct stack_table *table, const struct loca
         const struct function *function =
             &table->functions[table->lines[location->first_line + i].function];
 
-        if (function->system_name || function->filename)
+        if (function->system_name ||
+            (function->filename &&
+             !strstr(string_table_get(&table->strings, function->name), "+0x")))
             return true;
     }
     return false;
