@@ -2,7 +2,7 @@
  * covers an address, by the file's own .eh_frame_hdr or by an index made on first use.
  *
  * Own reader, not libdw's: libdw 0.188 spends 3 s and 1 GB on one crafted entry of 20 bytes, and
- * refuses sections of type SHT_X86_64_UNWIND (docs/adr). Not the programs in the entries
+ * refuses sections of type SHT_X86_64_UNWIND. Not the programs in the entries
  * (cfi_row.h). Ownership: borrows the section's bytes, owns its index. Threads: none. Source: DWARF
  * 5 section 6.4.1; LSB 5 "Exception Frames" (.eh_frame, .eh_frame_hdr, DW_EH_PE_*).
  */

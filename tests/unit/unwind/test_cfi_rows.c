@@ -93,6 +93,8 @@ static void compare_at(struct module *module, Dwarf_CFI *libdw_cfi, uint64_t elf
     bool is_theirs = dwarf_cfi_addrframe(libdw_cfi, elf_addr, &frame) == 0;
 
     /* Without CFI, the code at the entry point counts as root. */
+    if (rule.kind == RULE_GO) /* we know from Go where it saves rbp; its CFI doesn't tell */
+        row.regs[ARCH_REG_BP] = (struct cfi_value){.kind = CFI_UNSPECIFIED};
     if (!is_ours && !is_theirs)
         comparison->num_neither++;
     else if (is_ours && is_theirs && is_same_row(&row, frame))
