@@ -23,6 +23,7 @@
 struct status {
     long tgid;
     long uid;
+    long num_threads;
     bool has_memory; /* VmSize: neither a kernel thread nor a zombie has one */
 };
 
@@ -50,6 +51,7 @@ static struct error *status_read(pid_t pid, struct status *status_ret)
     RETURN_IF_ERROR(file_read_all(AT_FDCWD, path, MAX_STATUS_BYTES, &text, NULL));
     *status_ret = (struct status){.tgid = status_number(text, "Tgid"),
                                   .uid = status_number(text, "Uid"),
+                                  .num_threads = status_number(text, "Threads"),
                                   .has_memory = status_number(text, "VmSize") >= 0};
     return NULL;
 }
@@ -146,6 +148,8 @@ struct error *diagnose_process(pid_t pid)
     if (status.tgid > 0 && status.tgid != (long)pid)
         return error_create(ERROR_UNSUPPORTED, "profile its process instead",
                             "%d (%s) is a thread of process %ld", (int)pid, stat.comm, status.tgid);
+    if (stat.state == 'Z' && status.num_threads > 1)
+        return NULL; /* only its main thread has ended; the others run on */
     if (stat.state == 'Z' || stat.state == 'X')
         return error_create(ERROR_UNSUPPORTED, "its parent has not noticed yet: nothing runs there",
                             "process %d (%s) has ended already and is a zombie", (int)pid,

@@ -134,6 +134,17 @@ static struct error *ended_prune(struct target *target)
     return NULL;
 }
 
+uint32_t target_row_task(const struct process_row *row)
+{
+    const struct process *process = &row->process;
+
+    if (process->has_ended)
+        return 0;
+    if (!row->has_leader_ended || process->num_threads == 0)
+        return process->pid;
+    return process->threads[0].tid;
+}
+
 struct error *target_row_end(struct target *target, struct process_row *row)
 {
     if (row->process.has_ended)

@@ -50,7 +50,7 @@ static struct error *mmap_handle(struct target *target, const struct event *even
 
 /* execve: a new address space, and no thread but the one that called it, which is the leader now.
  */
-static struct error *exec_handle(struct process_row *row)
+static struct error *exec_handle(struct process_row *row, uint64_t time_ns)
 {
     struct process *process = &row->process;
     struct maps *empty = NULL;
@@ -59,6 +59,7 @@ static struct error *exec_handle(struct process_row *row)
     maps_put(process->maps);
     process->maps = empty;
     process->num_threads = 0;
+    process->exec_time_ns = time_ns;
     process->maps_reread = false;
     row->reread_after_ns = 0;
     row->reread_interval_ns = 0;
@@ -79,7 +80,7 @@ static struct error *comm_handle(struct target *target, const struct event *even
     RETURN_IF_ERROR(
         string_table_add(&target->table->strings, event->comm.comm ? event->comm.comm : "", &name));
     if (event->comm.is_exec)
-        RETURN_IF_ERROR(exec_handle(row));
+        RETURN_IF_ERROR(exec_handle(row, event->time_ns));
     RETURN_IF_ERROR(target_thread_set(target, row, event->tid, name));
     if (event->comm.is_exec)
         target->num_threads = num_threads; /* the leader is no new thread */

@@ -84,6 +84,10 @@ struct error *target_range_add(struct target *target, struct process_row *row,
 struct error *target_maps_read(struct target *target, struct process_row *row, bool is_main,
                                bool *has_changed_ret) MUST_CHECK;
 
+/* Tells a task of the process by which /proc can be asked: the leader, or when it has ended before
+ * the others, one of these (a zombie has no maps); 0 when all have ended. */
+uint32_t target_row_task(const struct process_row *row);
+
 /* Reads ns_pid and uid from /proc/PID/status, once; a process that is gone keeps what it has. */
 void target_status_read(struct process_row *row);
 

@@ -160,11 +160,11 @@ struct error *target_maps_read(struct target *target, struct process_row *row, b
     char path[32];
 
     if (is_main) {
-        snprintf(path, sizeof(path), "/proc/%u/exe", row->process.pid);
+        snprintf(path, sizeof(path), "/proc/%u/exe", target_row_task(row));
         ssize_t length = readlink(path, exe, sizeof(exe) - 1);
         exe[length > 0 ? length : 0] = '\0';
     }
-    snprintf(path, sizeof(path), "/proc/%u/maps", row->process.pid);
+    snprintf(path, sizeof(path), "/proc/%u/maps", target_row_task(row));
     RETURN_IF_ERROR(file_read_all(AT_FDCWD, path, MAX_MAPS_BYTES, &text.content, NULL));
     RETURN_IF_ERROR(maps_text_parse(&text));
     /* Ranges that are gone stay until something else is there: samples from before may be on the
@@ -222,8 +222,10 @@ static struct error *threads_read(struct target *target, struct process_row *row
     return NULL;
 }
 
-/* Finds or makes the row of a live process. A pid that was used by another process is a new one. */
-static struct error *row_obtain(struct target *target, pid_t pid, struct process_row **row_ret)
+/* Finds or makes the row of a live process. A pid that was used by another process is a new one.
+ * has_leader_ended_ret: whether its main thread is a zombie. */
+static struct error *row_obtain(struct target *target, pid_t pid, bool *has_leader_ended_ret,
+                                struct process_row **row_ret)
 {
     struct process_row *row = target_row_find(target, (uint32_t)pid);
     struct procfs_stat stat;
@@ -237,6 +239,7 @@ static struct error *row_obtain(struct target *target, pid_t pid, struct process
     row->process.start_time_ticks = stat.start_time_ticks;
     RETURN_IF_ERROR(string_table_add(&target->table->strings, stat.comm, &name));
     RETURN_IF_ERROR(target_thread_set(target, row, (uint32_t)pid, name));
+    *has_leader_ended_ret = stat.state == 'Z';
     *row_ret = row;
     return NULL;
 }
@@ -264,9 +267,18 @@ struct error *target_add_process(struct target *target, pid_t pid, bool is_main,
 {
     struct process_row *row;
     bool has_changed = false;
+    bool has_leader_ended;
 
-    RETURN_IF_ERROR(row_obtain(target, pid, &row));
+    RETURN_IF_ERROR(row_obtain(target, pid, &has_leader_ended, &row));
     RETURN_IF_ERROR(threads_read(target, row));
+    if (has_leader_ended) { /* main() called pthread_exit(3), its threads run on */
+        row->has_leader_ended = true;
+        target_thread_remove(row, (uint32_t)pid);
+    }
+    if (row->process.num_threads == 0) {
+        RETURN_IF_ERROR(target_row_end(target, row));
+        return error_create(ERROR_GONE, NULL, "process %d has ended", (int)pid);
+    }
     row->has_status = false;
     target_status_read(row);
     RETURN_IF_ERROR(maps_error_take(target_maps_read(target, row, is_main, &has_changed), pid));

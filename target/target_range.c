@@ -67,8 +67,8 @@ static struct error *vdso_module_get(struct target *target, const struct process
     struct iovec local = {image, size};
     struct iovec remote = {(void *)range->start, size};
 
-    if (size > sizeof(image) ||
-        process_vm_readv((pid_t)row->process.pid, &local, 1, &remote, 1, 0) != (ssize_t)size)
+    if (row->process.has_ended || size > sizeof(image) ||
+        process_vm_readv((pid_t)target_row_task(row), &local, 1, &remote, 1, 0) != (ssize_t)size)
         size = own_vdso_copy(image, sizeof(image));
     if (size == 0)
         return NULL;
@@ -78,7 +78,7 @@ static struct error *vdso_module_get(struct target *target, const struct process
 static struct error *file_module_get(struct target *target, const struct process_row *row,
                                      const struct range *range, struct module **module_ret)
 {
-    struct module_request request = {.pid = row->process.has_ended ? 0 : row->process.pid,
+    struct module_request request = {.pid = target_row_task(row),
                                      .start = range->start,
                                      .limit = range->limit,
                                      .dev_major = range->dev_major,

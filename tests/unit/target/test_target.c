@@ -5,6 +5,7 @@
 #include <link.h>
 #include <pthread.h>
 
+#include "target/diagnose.h"
 #include "target/target.h"
 
 static struct stack_table strings_and_mappings;
@@ -548,9 +549,65 @@ static void kernel_has_one_mapping(void **state)
     assert_string_equal(string_of(mapping->path), "[kernel.kallsyms]");
 }
 
+static void *run_on(void *fd)
+{
+    while (access("/proc/self/task", F_OK) == 0) {
+        char state[512] = "";
+        int stat_fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+
+        (void)!read(stat_fd, state, sizeof(state) - 1);
+        close(stat_fd);
+        if (strstr(state, ") Z "))
+            break;
+        usleep(1000);
+    }
+    (void)!write(*(int *)fd, "z", 1);
+    pause();
+    return NULL;
+}
+
+static void end_main_thread(void *context, int fd)
+{
+    static int thread_fd;
+    pthread_t thread;
+
+    (void)context;
+    thread_fd = fd;
+    pthread_create(&thread, NULL, run_on, &thread_fd);
+    pthread_exit(NULL);
+}
+
+static void process_whose_main_thread_has_ended_is_read(void **state)
+{
+    struct child_process child = child_start(end_main_thread, NULL);
+    struct process *process;
+    uint32_t pid = (uint32_t)child.pid;
+    char byte;
+
+    (void)state;
+    child_read(&child, &byte, 1);
+    assert_success(diagnose_process(child.pid));
+    assert_success(target_add_process(target, child.pid, true, &process));
+    assert_false(process->has_ended);
+    assert_int_equal(process->num_threads, 1);
+    assert_true(process->maps->num_vmas > 2);
+    assert_true(maps_find(process->maps, (uint64_t)&end_main_thread)->has_bias);
+    send_exit(pid, process->threads[0].tid);
+    assert_true(target_find(target, pid)->has_ended);
+    child_stop(&child);
+}
+
 static void process_that_is_gone_is_said_so(void **state)
 {
+    pid_t zombie = fork();
+    siginfo_t info;
+
     (void)state;
+    if (zombie == 0)
+        _exit(0);
+    assert_int_equal(waitid(P_PID, (id_t)zombie, &info, WEXITED | WNOWAIT), 0);
+    assert_error(target_add_process(target, zombie, true, NULL), ERROR_GONE, "has ended");
+    assert_int_equal(waitpid(zombie, NULL, 0), zombie);
     assert_error(target_add_process(target, 4000001, true, NULL), ERROR_GONE, "4000001");
 }
 
@@ -589,6 +646,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(unreadable_module_is_counted_once, target_setup,
                                         target_teardown),
         cmocka_unit_test_setup_teardown(kernel_has_one_mapping, target_setup, target_teardown),
+        cmocka_unit_test_setup_teardown(process_whose_main_thread_has_ended_is_read, target_setup,
+                                        target_teardown),
         cmocka_unit_test_setup_teardown(process_that_is_gone_is_said_so, target_setup,
                                         target_teardown),
     };
