@@ -270,8 +270,10 @@ static bool any_target_alive(struct session *session)
     return alive;
 }
 
-/* Sleeps until samples wait, the target may have ended, a signal came, or it is time to look. */
-static void wait_for_work(struct session *session, uint64_t end_ns)
+/* Sleeps until samples wait, the target may have ended, a signal came, or it is time to look.
+ * Returns: whether it is time to look if the target is alive (not after each sample: a wait4 each).
+ */
+static bool wait_for_work(struct session *session, uint64_t end_ns)
 {
     struct pollfd fds[3] = {
         {.fd = session->sampler_ops->wait_fd(session->sampler), .events = POLLIN},
@@ -285,10 +287,10 @@ static void wait_for_work(struct session *session, uint64_t end_ns)
     int timeout_ms = DRAIN_INTERVAL_MS;
 
     if (end_ns && end_ns <= now_ns)
-        return;
+        return false;
     if (end_ns && (end_ns - now_ns) / 1000000 < (uint64_t)timeout_ms)
         timeout_ms = (int)((end_ns - now_ns + 999999) / 1000000);
-    poll(fds, ARRAY_LENGTH(fds), timeout_ms);
+    return poll(fds, ARRAY_LENGTH(fds), timeout_ms) == 0 || fds[2].fd < 0 || fds[2].revents;
 }
 
 /* How much CPU time there was to sample, where the kernel's accounting covers just this recording.
@@ -322,6 +324,7 @@ static void compute_due(struct session *session)
 
 struct error *session_record(struct session *session, session_progress_fn *progress, void *context)
 {
+    bool look = true;
     uint64_t next_progress_ns, end_ns;
     CLEANUP(error_destroy) struct error *err = begin(session);
 
@@ -329,7 +332,7 @@ struct error *session_record(struct session *session, session_progress_fn *progr
         return take_ptr(err);
     next_progress_ns = session->start_ns + PROGRESS_INTERVAL_NS;
     end_ns = session->options.duration_ns ? session->start_ns + session->options.duration_ns : 0;
-    while (!signals_received() && any_target_alive(session)) {
+    while (!signals_received() && (!look || any_target_alive(session))) {
         uint64_t now_ns = clock_monotonic_ns();
 
         if (end_ns && now_ns >= end_ns)
@@ -339,7 +342,7 @@ struct error *session_record(struct session *session, session_progress_fn *progr
             progress(context, session);
             next_progress_ns = now_ns + PROGRESS_INTERVAL_NS;
         }
-        wait_for_work(session, end_ns);
+        look = wait_for_work(session, end_ns);
         err = drain(session, false);
         if (err)
             break;
