@@ -30,6 +30,23 @@ bool arch_is_thread_exit(const uint8_t *code, size_t num_bytes)
     return false;
 }
 
+bool arch_is_behind_call(const uint8_t *code, int32_t *distance_ret)
+{
+    const uint8_t *end = code + ARCH_CALL_BYTES;
+
+    *distance_ret = 0;
+    if (end[-5] == 0xe8) { /* call rel32 */
+        memcpy(distance_ret, end - 4, sizeof(*distance_ret));
+        return true;
+    }
+    /* ff /2: by register, [register], [sib], + disp8, + disp32 (rip-relative, too). The ModRM byte
+     * follows; its middle three bits are 2. Intel SDM vol. 2, CALL. */
+    for (int length = 2; length <= ARCH_CALL_BYTES; length++)
+        if (length != 5 && end[-length] == 0xff && (end[1 - length] & 0x38) == 0x10)
+            return true;
+    return false;
+}
+
 unsigned arch_sigreturn_offset(unsigned reg)
 {
     /* uc_mcontext begins at byte 40 of struct ucontext; order of its fields as in sigcontext.h:

@@ -43,6 +43,14 @@ bool arch_is_sigreturn(const uint8_t *code, size_t num_bytes);
  * bytes. */
 bool arch_is_thread_exit(const uint8_t *code, size_t num_bytes);
 
+/* Longest call instruction that arch_is_behind_call() knows. */
+#define ARCH_CALL_BYTES 7
+
+/* Tells whether code ends with a call instruction, so that its end may be a return address.
+ * code: the ARCH_CALL_BYTES bytes before the address. distance_ret: of a direct call, from the
+ * return address to the function called; 0: the call is indirect. */
+bool arch_is_behind_call(const uint8_t *code, int32_t *distance_ret);
+
 /* Tells where the kernel saved register `reg` of the interrupted code, as an offset from the stack
  * pointer at the trampoline's first instruction (where struct ucontext lies). */
 unsigned arch_sigreturn_offset(unsigned reg);

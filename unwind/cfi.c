@@ -12,6 +12,7 @@
 enum {
     MAX_ROWS = 1024,           /* rows kept for rules that don't fit an entry: 300 KB at most */
     WORK_PER_STACK = 2 << 20,  /* CFI instructions and expression steps: about 10 ms */
+    MAX_LEAF_BYTES = 1 << 16,  /* of a function without CFI, from its start to the pc */
     MAX_FRAME_BYTES = 1 << 24, /* a frame pointer farther above the stack pointer is none */
 };
 
@@ -363,35 +364,59 @@ static enum step step_go(struct walk *walk, const struct unwind_rule *rule)
     return step;
 }
 
-/* Steps out of code that pushed nothing: hand-written leaf functions, PLT stubs of old linkers. */
-static enum step step_leaf(struct walk *walk)
+/* Tells whether a word of the stack surely is the return address of the function that execution is
+ * in: behind a call in a file's code, to a place little before the pc, or to another file (by its
+ * PLT). */
+static bool is_own_return_address(const struct walk *walk, const struct vma *here, uint64_t value)
+{
+    const struct vma *vma = value != 0 ? find_vma(walk, arch_call_pc(value)) : NULL;
+    int32_t distance;
+    uint64_t called;
+
+    if (!vma || !vma->module || !vma->has_bias ||
+        !cfi_rule_is_behind_call(vma->module, vma_elf_addr(vma, value), &distance))
+        return false;
+    called = value + (uint64_t)(int64_t)distance;
+    return distance == 0 || vma->module != here->module ||
+           walk->regs[ARCH_REG_IP] - called < MAX_LEAF_BYTES;
+}
+
+/* Steps out of code without CFI whose return address lies `word` words above rsp: hand-written leaf
+ * functions, _init and _fini, PLT stubs of old linkers. Only where execution stands: callers have
+ * frames. */
+static enum step step_leaf(struct walk *walk, const struct vma *here, uint64_t word)
 {
     uint64_t return_address;
 
-    if (walk->is_call || !read_word(walk, walk->regs[ARCH_REG_SP], &return_address) ||
-        !is_return_address(walk, return_address))
+    if (walk->is_call || here->kind == MAPPING_ANON ||
+        !read_word(walk, walk->regs[ARCH_REG_SP] + 8 * word, &return_address) ||
+        !is_own_return_address(walk, here, return_address))
         return STEP_STOP;
     walk->regs[ARCH_REG_IP] = return_address;
-    walk->regs[ARCH_REG_SP] += 8;
+    walk->regs[ARCH_REG_SP] += 8 * (word + 1);
     walk->known &= ARCH_CALLEE_SAVED | (1U << ARCH_REG_IP) | (1U << ARCH_REG_SP);
     walk->is_call = true;
     return STEP_ON;
 }
 
-/* Steps without CFI: frame pointer first, then the leaf's return address. */
+/* Steps without CFI. Before a function has a frame of its own, rbp is that of its caller: so first
+ * the return address just pushed, then the frame pointer, then the return address below one pushed
+ * word. */
 static enum step step_without_cfi(struct walk *walk, const struct vma *vma,
                                   enum frame_reason reason)
 {
     bool is_anonymous = vma->kind == MAPPING_ANON;
-    enum step step = step_frame_pointer(walk);
+    enum step step = step_leaf(walk, vma, 0);
 
+    if (step == STEP_STOP)
+        step = step_frame_pointer(walk);
     if (step != STEP_STOP || walk->reason != REASON_NONE)
         return step;
     /* System V ABI AMD64 3.4.1: rbp is 0 in the deepest frame. A JIT may use rbp for anything. */
     if (walk->is_call && !is_anonymous && is_known(walk, ARCH_REG_BP) &&
         walk->regs[ARCH_REG_BP] == 0)
         return STEP_ROOT;
-    if (!is_anonymous && step_leaf(walk) == STEP_ON)
+    if (step_leaf(walk, vma, 1) == STEP_ON)
         return STEP_ON;
     return stop(walk, is_anonymous ? REASON_JIT : reason);
 }

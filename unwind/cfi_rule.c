@@ -18,7 +18,7 @@ struct module_cfi {
     void *inflated; /* owned bytes of a compressed .debug_frame */
     const uint8_t *file;
     size_t file_bytes;
-    uint64_t entry; /* e_entry; 0 = none */
+    uint64_t entry; /* e_entry, if no CFI covers it; else 0 */
     bool is_go;
 };
 
@@ -200,6 +200,7 @@ static struct module_cfi *module_cfi_get(struct module *module)
 {
     struct module_cfi *cfi = module->unwind_data;
     GElf_Ehdr header;
+    struct cfi_fde fde;
 
     if (cfi)
         return cfi;
@@ -211,11 +212,12 @@ static struct module_cfi *module_cfi_get(struct module *module)
     if (!module->elf)
         return cfi;
     cfi->file = (const uint8_t *)elf_rawfile(module->elf, &cfi->file_bytes);
-    if (gelf_getehdr(module->elf, &header))
-        cfi->entry = header.e_entry;
     if (!open_eh_frame_section(module->elf, &cfi->eh_frame))
         open_eh_frame_segment(module, cfi, &cfi->eh_frame);
     open_debug_frame(module->elf, cfi);
+    if (gelf_getehdr(module->elf, &header) &&
+        !cfi_section_find(&cfi->eh_frame, header.e_entry, &fde))
+        cfi->entry = header.e_entry;
     cfi->is_go = cfi->debug_frame.bytes && is_go_file(module->elf);
     return cfi;
 }
@@ -339,4 +341,14 @@ struct unwind_rule cfi_rule_find(struct module *module, uint64_t elf_addr, bool 
         return (struct unwind_rule){.kind = RULE_SIGRETURN, .is_signal = true};
     rule.kind = cfi->entry && elf_addr - cfi->entry < ENTRY_BYTES ? RULE_ROOT : RULE_NO_CFI;
     return rule;
+}
+
+bool cfi_rule_is_behind_call(struct module *module, uint64_t elf_addr, int32_t *distance_ret)
+{
+    struct module_cfi *cfi = module_cfi_get(module);
+    size_t num_bytes;
+    const uint8_t *code =
+        cfi ? bytes_at(module, cfi, elf_addr - ARCH_CALL_BYTES, &num_bytes) : NULL;
+
+    return code && num_bytes >= ARCH_CALL_BYTES && arch_is_behind_call(code, distance_ret);
 }

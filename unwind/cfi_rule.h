@@ -53,4 +53,8 @@ struct unwind_rule {
 struct unwind_rule cfi_rule_find(struct module *module, uint64_t elf_addr, bool is_call,
                                  uint64_t *work, struct cfi_row *row_ret);
 
+/* Tells whether a call instruction ends just before `elf_addr`, so that it may be a return address.
+ * distance_ret: as of arch_is_behind_call(). */
+bool cfi_rule_is_behind_call(struct module *module, uint64_t elf_addr, int32_t *distance_ret);
+
 #endif
