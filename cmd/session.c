@@ -190,12 +190,13 @@ static void handle_event(void *context, const struct event *event)
 
     if (session->failure)
         return;
-    if (event->type == EVENT_SAMPLE)
+    if (event->type == EVENT_SAMPLE) {
         session->failure = add_sample(session, event->sample);
-    else if (event->type == EVENT_LOSS && event->loss.kind < LOSS_NUM_KINDS)
+        return;
+    }
+    if (event->type == EVENT_LOSS && event->loss.kind < LOSS_NUM_KINDS)
         session->cpu.loss.counts[event->loss.kind] += event->loss.count;
-    else
-        session->failure = target_handle_event(session->target, event);
+    session->failure = target_handle_event(session->target, event);
 }
 
 /* --- recording ------------------------------------------------------------------------------ */
