@@ -28,7 +28,8 @@ static void output_append(const char *text, size_t num_bytes, void *context)
 
     if (num_bytes >= DEMANGLE_MAX_OUTPUT_BYTES - output->num_bytes)
         longjmp(output->overflow, 1);
-    memcpy(output->text + output->num_bytes, text, num_bytes);
+    if (num_bytes > 0) /* text may be NULL then */
+        memcpy(output->text + output->num_bytes, text, num_bytes);
     output->num_bytes += num_bytes;
 }
 
