@@ -328,14 +328,19 @@ static enum step take_frame_pointer(struct walk *walk)
 
 /* Steps along the frame pointer, if rbp looks like one: aligned, not below the stack pointer, a
  * return address into a mapping above it. The saved rbp itself may be anything (a caller with CFI
- * needs no frame pointer); if it is used next, it is checked next. */
-static enum step step_frame_pointer(struct walk *walk)
+ * needs no frame pointer); if it is used next, it is checked next.
+ * may_switch_stacks: the frame may lie on another stack (Go, see step_go()). */
+static enum step step_frame_pointer(struct walk *walk, bool may_switch_stacks)
 {
     uint64_t bp = walk->regs[ARCH_REG_BP];
 
-    if (!is_known(walk, ARCH_REG_BP) || bp % 8 != 0 ||
-        bp - walk->regs[ARCH_REG_SP] > MAX_FRAME_BYTES)
+    if (!is_known(walk, ARCH_REG_BP) || bp % 8 != 0)
         return STEP_STOP;
+    if (bp - walk->regs[ARCH_REG_SP] > MAX_FRAME_BYTES) {
+        if (!may_switch_stacks || bp == 0)
+            return STEP_STOP;
+        walk->reader.may_read_anywhere = true;
+    }
     return take_frame_pointer(walk);
 }
 
@@ -402,14 +407,14 @@ static enum step step_leaf(struct walk *walk, const struct vma *here, uint64_t w
 /* Steps without CFI. Before a function has a frame of its own, rbp is that of its caller: so first
  * the return address just pushed, then the frame pointer, then the return address below one pushed
  * word. */
-static enum step step_without_cfi(struct walk *walk, const struct vma *vma,
+static enum step step_without_cfi(struct walk *walk, const struct vma *vma, bool is_go,
                                   enum frame_reason reason)
 {
     bool is_anonymous = vma->kind == MAPPING_ANON;
     enum step step = step_leaf(walk, vma, 0);
 
     if (step == STEP_STOP)
-        step = step_frame_pointer(walk);
+        step = step_frame_pointer(walk, is_go);
     if (step != STEP_STOP || walk->reason != REASON_NONE)
         return step;
     /* System V ABI AMD64 3.4.1: rbp is 0 in the deepest frame. A JIT may use rbp for anything. */
@@ -439,9 +444,11 @@ static enum step step_by_rule(struct walk *walk, const struct unwind_rule *rule,
     case RULE_SIGRETURN:
         return step_sigreturn(walk);
     case RULE_NO_CFI:
-        return step_without_cfi(walk, vma, REASON_NO_UNWIND_INFO);
+        return step_without_cfi(walk, vma, false, REASON_NO_UNWIND_INFO);
+    case RULE_GO_NO_CFI:
+        return step_without_cfi(walk, vma, true, REASON_NO_UNWIND_INFO);
     default: /* RULE_BROKEN; RULE_EMPTY: the work budget is used up */
-        return step_without_cfi(walk, vma, REASON_BAD_CFA);
+        return step_without_cfi(walk, vma, false, REASON_BAD_CFA);
     }
 }
 

@@ -218,7 +218,7 @@ static struct module_cfi *module_cfi_get(struct module *module)
     if (gelf_getehdr(module->elf, &header) &&
         !cfi_section_find(&cfi->eh_frame, header.e_entry, &fde))
         cfi->entry = header.e_entry;
-    cfi->is_go = cfi->debug_frame.bytes && is_go_file(module->elf);
+    cfi->is_go = is_go_file(module->elf);
     return cfi;
 }
 
@@ -339,7 +339,10 @@ struct unwind_rule cfi_rule_find(struct module *module, uint64_t elf_addr, bool 
     }
     if (!is_call && is_in_sigreturn(module, cfi, elf_addr, false))
         return (struct unwind_rule){.kind = RULE_SIGRETURN, .is_signal = true};
-    rule.kind = cfi->entry && elf_addr - cfi->entry < ENTRY_BYTES ? RULE_ROOT : RULE_NO_CFI;
+    if (cfi->entry && elf_addr - cfi->entry < ENTRY_BYTES)
+        rule.kind = RULE_ROOT;
+    else
+        rule.kind = cfi->is_go ? RULE_GO_NO_CFI : RULE_NO_CFI;
     return rule;
 }
 

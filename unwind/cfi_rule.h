@@ -23,6 +23,7 @@ enum rule_kind {
     RULE_ROOT, /* there is no caller: the thread's entry */
     RULE_SIGRETURN, /* a signal trampoline without CFI: registers are in the kernel's frame */
     RULE_NO_CFI,    /* no CFI covers this place */
+    RULE_GO_NO_CFI, /* the same in a Go program (stripped): frame pointers, across stacks */
     RULE_BROKEN,    /* CFI covers this place but makes no sense */
 };
 

@@ -222,7 +222,8 @@ static void callers_are_true_from_the_first_instruction_of_a_program(void **stat
     child_end(pid);
     stepping_deinit(&stepping);
     assert_true(stepping.num_steps > 20000);
-    /* Known: one instruction of _fini, which has no CFI, while rbp is its caller's frame pointer. */
+    /* Known: one instruction of _fini, which has no CFI, while rbp is its caller's frame pointer.
+     */
     assert_true(stepping.num_wrong * 50000 <= stepping.num_steps);
 }
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -104,6 +105,45 @@ static void run_jit_without_frame(void)
     memcpy(code, without_frame, sizeof(without_frame));
     ((void (*)(void))(uintptr_t)code)();
     sink++;
+}
+
+/* Functions without CFI in a file: one that pushed nothing, one that pushed a word, and a signal
+ * trampoline as Go and musl have it. */
+__asm__(".text\n"
+        "bare_leaf: jmp bare_leaf\n"
+        "pushing_leaf: push %rbx\n"
+        "1: jmp 1b\n"
+        ".balign 16\n"
+        "bare_restorer: mov $15, %rax\n"
+        "syscall\n");
+void bare_leaf(void);
+void pushing_leaf(void);
+void bare_restorer(void);
+
+static void run_bare_leaf(void)
+{
+    bare_leaf();
+    sink++;
+}
+
+static void run_pushing_leaf(void)
+{
+    pushing_leaf();
+    sink++;
+}
+
+static void run_bare_restorer(void)
+{
+    /* struct kernel_sigaction: handler, flags, restorer, mask */
+    const struct {
+        void (*handler)(int);
+        unsigned long flags;
+        void (*restorer)(void);
+        unsigned long mask;
+    } action = {on_signal, 0x04000000 /* SA_RESTORER */, bare_restorer, 0};
+
+    syscall(SYS_rt_sigaction, SIGUSR1, &action, NULL, 8);
+    interrupted(20);
 }
 
 /* ---- the fixture: a child stopped where it should be, and a sample of it ---- */
@@ -266,6 +306,43 @@ static void jit_frame_without_frame_pointer_is_named(void **state)
     end();
 }
 
+static void leaf_without_cfi_leads_to_its_caller(void **state)
+{
+    (void)state;
+    begin(run_bare_leaf, true);
+    walk(false);
+    assert_ends_with(REASON_NONE);
+    /* the leaf, run_bare_leaf, child_start, begin, ... */
+    assert_in_range(fixture.chain.frames[1].pc, (uint64_t)(uintptr_t)run_bare_leaf,
+                    (uint64_t)(uintptr_t)run_bare_leaf + 32);
+    end();
+    begin(run_pushing_leaf, true);
+    walk(false);
+    assert_ends_with(REASON_NONE);
+    assert_in_range(fixture.chain.frames[1].pc, (uint64_t)(uintptr_t)run_pushing_leaf,
+                    (uint64_t)(uintptr_t)run_pushing_leaf + 32);
+    end();
+}
+
+static void trampoline_without_cfi_leads_to_the_interrupted_code(void **state)
+{
+    size_t num_recursing = 0;
+
+    (void)state;
+    begin(run_bare_restorer, false);
+    walk(true);
+    assert_ends_with(REASON_NONE);
+    for (uint32_t i = 0; i < fixture.chain.num_frames; i++) {
+        uint64_t pc = fixture.chain.frames[i].pc;
+
+        num_recursing += pc - (uint64_t)(uintptr_t)interrupted < 128;
+        if (pc == (uint64_t)(uintptr_t)bare_restorer)
+            assert_in_range(i, 1, 10);
+    }
+    assert_int_equal(num_recursing, 21);
+    end();
+}
+
 static void pc_outside_every_mapping_is_named(void **state)
 {
     (void)state;
@@ -375,6 +452,8 @@ int main(void)
         cmocka_unit_test(handler_on_alternate_stack_leads_to_the_interrupted_stack),
         cmocka_unit_test(jit_frame_with_frame_pointer_is_passed),
         cmocka_unit_test(jit_frame_without_frame_pointer_is_named),
+        cmocka_unit_test(leaf_without_cfi_leads_to_its_caller),
+        cmocka_unit_test(trampoline_without_cfi_leads_to_the_interrupted_code),
         cmocka_unit_test(pc_outside_every_mapping_is_named),
         cmocka_unit_test(samples_without_user_part_yield_a_frame),
         cmocka_unit_test(random_stacks_end_in_bounded_time),
