@@ -33,7 +33,8 @@ enum {
 
 /* Far beyond any real profile, and small enough that what is made of it fits into memory. */
 #define MAX_ROWS (1U << 22)
-#define MAX_FRAMES (1U << 28)
+#define MAX_FRAMES (1U << 26)
+#define MAX_LABELS (1U << 24)
 #define MAX_MESSAGE_BYTES (1U << 20)
 
 static const char reader_hint[] = "record one: cprofiler record -o cpu.pprof -- COMMAND";
@@ -410,7 +411,7 @@ static struct error *read_labels(struct pprof_reader *reader,
 
     RETURN_IF_ERROR(array_reserve(&reader->labels, &reader->labels_capacity, read->n_label,
                                   sizeof(*reader->labels)));
-    if (reader->table.num_labels + read->n_label > MAX_FRAMES)
+    if (reader->table.num_labels + read->n_label > MAX_LABELS)
         return error_too_many(reader, "labels");
     for (size_t i = 0; i < read->n_label; i++) {
         const Perftools__Profiles__Label *read_label = read->label[i];
@@ -546,8 +547,8 @@ static struct error *reader_run(struct pprof_reader *reader)
     return reader_pass(reader, read_sample_field);
 }
 
-struct error *pprof_read_bytes(const void *bytes, size_t num_bytes, const char *name,
-                               struct stack_table *table, struct profile *profile)
+static struct error *read_bytes(const void *bytes, size_t num_bytes, const char *name,
+                                struct stack_table *table, struct profile *profile)
 {
     CLEANUP(free) uint8_t *inflated = NULL;
     CLEANUP(pprof_reader_deinit)
@@ -566,7 +567,8 @@ struct error *pprof_read_bytes(const void *bytes, size_t num_bytes, const char *
     if (num_bytes == 0)
         return error_create(ERROR_FAILED, reader_hint, "%s: empty file", name);
     if (num_bytes > PPROF_READER_MAX_BYTES)
-        return error_create(ERROR_FAILED, NULL, "%s: too large", name);
+        return error_create(ERROR_FAILED, NULL, "%s: too large: more than %llu MB", name,
+                            PPROF_READER_MAX_BYTES >> 20);
     reader.allocator = (ProtobufCAllocator){message_alloc, message_free, &reader.has_no_memory};
     reader.bytes = (struct wire_cursor){bytes, (const uint8_t *)bytes + num_bytes};
     RETURN_IF_ERROR(reader_run(&reader));
@@ -576,6 +578,14 @@ struct error *pprof_read_bytes(const void *bytes, size_t num_bytes, const char *
     memset(&reader.table, 0, sizeof(reader.table));
     memset(&reader.profile, 0, sizeof(reader.profile));
     return NULL;
+}
+
+struct error *pprof_read_bytes(const void *bytes, size_t num_bytes, const char *name,
+                               struct stack_table *table, struct profile *profile)
+{
+    return error_with_hint(
+        read_bytes(bytes, num_bytes, name, table, profile),
+        "the file is damaged, or no pprof tool wrote it: record or copy it again");
 }
 
 struct error *pprof_read_file(const char *path, struct stack_table *table, struct profile *profile)

@@ -180,7 +180,8 @@ class RandomProfile:
             name = pick.choice(self.NAMES) + pick.choice(["", "1", "2"])
             function.name = string(pick.choice([name, name, ""]))
             function.system_name = string(pick.choice([name, "_sym", ""]))
-            function.start_line = pick.randint(0, 2)
+            # Nameless functions of one file are rows of equal text, which Go sorts by chance.
+            function.start_line = pick.randint(0, 2) if function.name or function.system_name else 0
         locations = self.rows(profile.location, pick.randint(1, 40))
         for location in locations:
             location.mapping_id = pick.choice([m.id for m in mappings] + [0])
