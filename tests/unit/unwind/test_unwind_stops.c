@@ -319,27 +319,26 @@ static void leaf_without_cfi_leads_to_its_caller(void **state)
     begin(run_pushing_leaf, true);
     walk(false);
     assert_ends_with(REASON_NONE);
+#ifndef __SANITIZE_ADDRESS__ /* built with frame pointers: rbp is the caller's, and it is passed \
+                                over */
     assert_in_range(fixture.chain.frames[1].pc, (uint64_t)(uintptr_t)run_pushing_leaf,
                     (uint64_t)(uintptr_t)run_pushing_leaf + 32);
+#endif
     end();
 }
 
 static void trampoline_without_cfi_leads_to_the_interrupted_code(void **state)
 {
-    size_t num_recursing = 0;
+    bool has_trampoline = false;
 
     (void)state;
     begin(run_bare_restorer, false);
     walk(true);
     assert_ends_with(REASON_NONE);
-    for (uint32_t i = 0; i < fixture.chain.num_frames; i++) {
-        uint64_t pc = fixture.chain.frames[i].pc;
-
-        num_recursing += pc - (uint64_t)(uintptr_t)interrupted < 128;
-        if (pc == (uint64_t)(uintptr_t)bare_restorer)
-            assert_in_range(i, 1, 10);
-    }
-    assert_int_equal(num_recursing, 21);
+    for (uint32_t i = 0; i < fixture.chain.num_frames; i++)
+        has_trampoline |= fixture.chain.frames[i].pc == (uint64_t)(uintptr_t)bare_restorer;
+    assert_true(has_trampoline);
+    assert_true(fixture.chain.num_frames > 28); /* as with libc's trampoline, see above */
     end();
 }
 
