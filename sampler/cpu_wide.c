@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -12,6 +13,7 @@
 #include "sampler/perf_merge.h"
 #include "sampler/perf_record.h"
 #include "sampler/perf_rings.h"
+#include "sampler/perf_wakeup.h"
 #include "sampler/sampler.h"
 
 struct sampler {
@@ -20,7 +22,9 @@ struct sampler {
     struct perf_event_attr sideband_attr;
     struct perf_record_format clock_format;
     struct perf_record_format sideband_format;
-    struct perf_rings rings; /* the events that own the rings are the ones that sample */
+    struct perf_rings rings;
+    int *clock_fds; /* sampling events by index into rings.cpus */
+    struct perf_wakeup wakeup;
     struct perf_merge merge;
     struct bpf_filter *filter;
     bool is_started;
@@ -31,6 +35,11 @@ static void cpu_wide_destroy(struct sampler *sampler)
 {
     if (!sampler)
         return;
+    for (size_t i = 0; sampler->clock_fds && i < sampler->rings.num_cpus; i++) {
+        if (sampler->clock_fds[i] >= 0)
+            close(sampler->clock_fds[i]);
+    }
+    free(sampler->clock_fds);
     perf_merge_deinit(&sampler->merge);
     perf_rings_deinit(&sampler->rings);
     bpf_filter_destroy(sampler->filter);
@@ -51,8 +60,35 @@ static struct error *open_rings(struct sampler *sampler)
     perf_event_attr_sideband(&sampler->options, false, &sampler->sideband_attr);
     RETURN_IF_ERROR(perf_event_probe(&sampler->clock_attr, -1, (int)cpus.cpus[0], false));
     RETURN_IF_ERROR(perf_event_probe(&sampler->sideband_attr, -1, (int)cpus.cpus[0], false));
-    return perf_rings_init(&sampler->options, &cpus, -1, &sampler->clock_attr,
-                           &sampler->sideband_attr, &sampler->rings);
+    return perf_rings_init(&sampler->options, &cpus, -1, &sampler->sideband_attr, &sampler->rings);
+}
+
+/* Opens the sampling event of one CPU, behind the filter, writing into that CPU's ring. */
+static struct error *open_clock(struct sampler *sampler, size_t cpu_index)
+{
+    const struct perf_cpu_rings *rings = &sampler->rings.cpus[cpu_index];
+    int fd = perf_event_open(&sampler->clock_attr, -1, (int)rings->cpu);
+
+    if (fd < 0)
+        return perf_event_refusal(-fd, true);
+    sampler->clock_fds[cpu_index] = fd;
+    if (ioctl(fd, PERF_EVENT_IOC_SET_OUTPUT, rings->data.fd))
+        return error_from_errno(errno, NULL, "can't sample CPU %u", rings->cpu);
+    return bpf_filter_attach(sampler->filter, fd);
+}
+
+static struct error *open_clocks(struct sampler *sampler)
+{
+    size_t num_cpus = sampler->rings.num_cpus;
+
+    sampler->clock_fds = malloc(num_cpus * sizeof(*sampler->clock_fds));
+    if (!sampler->clock_fds)
+        return &error_no_memory;
+    for (size_t i = 0; i < num_cpus; i++)
+        sampler->clock_fds[i] = -1;
+    for (size_t i = 0; i < num_cpus; i++)
+        RETURN_IF_ERROR(open_clock(sampler, i));
+    return NULL;
 }
 
 static struct error *join_rings(struct sampler *sampler)
@@ -83,8 +119,7 @@ static struct error *cpu_wide_open(const struct sampler_options *options,
     RETURN_IF_ERROR(open_rings(sampler));
     RETURN_IF_ERROR(join_rings(sampler));
     RETURN_IF_ERROR(bpf_filter_create(options->follow_children, &sampler->filter));
-    for (size_t i = 0; i < sampler->rings.num_cpus; i++)
-        RETURN_IF_ERROR(bpf_filter_attach(sampler->filter, sampler->rings.cpus[i].data.fd));
+    RETURN_IF_ERROR(open_clocks(sampler));
     *sampler_ret = take_ptr(sampler);
     return NULL;
 }
@@ -101,7 +136,7 @@ static struct error *cpu_wide_attach(struct sampler *sampler, pid_t pid, pid_t t
 static struct error *cpu_wide_start(struct sampler *sampler)
 {
     for (size_t i = 0; i < sampler->rings.num_cpus; i++) {
-        if (ioctl(sampler->rings.cpus[i].data.fd, PERF_EVENT_IOC_ENABLE, 0))
+        if (ioctl(sampler->clock_fds[i], PERF_EVENT_IOC_ENABLE, 0))
             return error_from_errno(errno, NULL, "can't start sampling CPU %u",
                                     sampler->rings.cpus[i].cpu);
     }
@@ -123,7 +158,7 @@ static void deliver_untold_loss(struct sampler *sampler, const struct perf_merge
     for (size_t i = 0; i < sampler->rings.num_cpus; i++) {
         struct perf_event_count count;
 
-        if (perf_event_read(sampler->rings.cpus[i].data.fd, &sampler->clock_attr, &count))
+        if (perf_event_read(sampler->clock_fds[i], &sampler->clock_attr, &count))
             lost[0] += count.lost;
         if (perf_event_read(sampler->rings.cpus[i].sideband.fd, &sampler->sideband_attr, &count))
             lost[1] += count.lost;
@@ -133,15 +168,40 @@ static void deliver_untold_loss(struct sampler *sampler, const struct perf_merge
                             lost[1] + bpf_filter_num_unfollowed(sampler->filter), sink);
 }
 
+/* Passes all records on; the filter has sorted out strangers' samples. */
+static bool count_record(void *context, const struct perf_record *record)
+{
+    struct sampler *sampler = context;
+
+    if (record->event.type == EVENT_SAMPLE)
+        perf_wakeup_count(&sampler->wakeup, &record->sample);
+    return true;
+}
+
+static struct perf_wakeup_event clock_at(const void *context, size_t index)
+{
+    const struct sampler *sampler = context;
+
+    return (struct perf_wakeup_event){.fd = sampler->clock_fds[index], .cpu_index = index};
+}
+
 static struct error *cpu_wide_drain(struct sampler *sampler, bool final, event_handler_fn *handler,
                                     void *context, size_t *num_samples_ret)
 {
-    struct perf_merge_sink sink = {.handler = handler, .handler_context = context};
+    struct perf_merge_sink sink = {
+        .handler = handler,
+        .handler_context = context,
+        .accept = count_record,
+        .accept_context = sampler,
+    };
     uint64_t limit_ns = final ? UINT64_MAX : clock_monotonic_ns();
     size_t num_samples = perf_merge_drain(&sampler->merge, limit_ns, &sink);
 
     if (final)
         deliver_untold_loss(sampler, &sink);
+    else
+        perf_wakeup_adapt(&sampler->wakeup, &sampler->options, &sampler->rings, -1, &sampler->merge,
+                          &sampler->clock_format, sampler->rings.num_cpus, clock_at, sampler);
     *num_samples_ret = num_samples;
     return NULL;
 }
@@ -152,7 +212,7 @@ static void cpu_wide_stop(struct sampler *sampler)
         return;
     sampler->is_stopped = true;
     for (size_t i = 0; i < sampler->rings.num_cpus; i++) {
-        ioctl(sampler->rings.cpus[i].data.fd, PERF_EVENT_IOC_DISABLE, 0);
+        ioctl(sampler->clock_fds[i], PERF_EVENT_IOC_DISABLE, 0);
         ioctl(sampler->rings.cpus[i].sideband.fd, PERF_EVENT_IOC_DISABLE, 0);
     }
 }

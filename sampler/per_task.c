@@ -14,6 +14,7 @@
 #include "sampler/perf_merge.h"
 #include "sampler/perf_record.h"
 #include "sampler/perf_rings.h"
+#include "sampler/perf_wakeup.h"
 #include "sampler/sampler.h"
 
 /* One attached thread. Threads that inherit from it are not listed. */
@@ -27,8 +28,9 @@ struct task {
 struct task_event {
     int fd;
     bool is_clock;
-    uint64_t id;   /* clock: PERF_SAMPLE_ID of its samples and of those of its heirs */
-    uint32_t task; /* index into tasks */
+    uint64_t id;        /* clock: PERF_SAMPLE_ID of its samples and of those of its heirs */
+    uint32_t task;      /* index into tasks */
+    uint32_t cpu_index; /* index into rings.cpus */
 };
 
 struct sampler {
@@ -37,8 +39,8 @@ struct sampler {
     struct perf_event_attr sideband_attr;
     struct perf_record_format clock_format;
     struct perf_record_format sideband_format;
-    struct perf_rings
-        rings; /* owned by idle events on ourselves, so that they outlive every task */
+    struct perf_rings rings; /* owned by events on ourselves, so that they outlive every task */
+    struct perf_wakeup wakeup;
     struct perf_merge merge;
     struct task *tasks;
     size_t num_tasks, tasks_capacity;
@@ -82,7 +84,7 @@ static struct error *open_rings(struct sampler *sampler)
     perf_event_attr_owner(&owner_attr);
     RETURN_IF_ERROR(perf_event_probe(&sampler->clock_attr, 0, (int)cpus.cpus[0], true));
     RETURN_IF_ERROR(perf_event_probe(&sampler->sideband_attr, 0, (int)cpus.cpus[0], false));
-    return perf_rings_init(&sampler->options, &cpus, 0, &owner_attr, &owner_attr, &sampler->rings);
+    return perf_rings_init(&sampler->options, &cpus, 0, &owner_attr, &sampler->rings);
 }
 
 static struct error *per_task_open(const struct sampler_options *options,
@@ -144,12 +146,21 @@ static uint32_t find_source(const struct sampler *sampler, uint64_t id)
 
 /* Opens one event of the newest task and lets it write into the ring of its CPU.
  * Returns: 0 or a positive errno value; ENODEV (CPU offline) counts as done. */
-static int open_event(struct sampler *sampler, pid_t tid, uint32_t cpu, bool is_clock, int ring_fd)
+static int open_event(struct sampler *sampler, pid_t tid, size_t cpu_index, bool is_clock)
 {
+    const struct perf_cpu_rings *rings = &sampler->rings.cpus[cpu_index];
+    int ring_fd = !is_clock                   ? rings->sideband.fd
+                  : sampler->wakeup.is_urgent ? rings->urgent.fd
+                                              : rings->data.fd;
     CLEANUP(close) int fd = -1;
-    struct task_event event = {.is_clock = is_clock, .task = (uint32_t)sampler->num_tasks};
+    struct task_event event = {
+        .is_clock = is_clock,
+        .task = (uint32_t)sampler->num_tasks,
+        .cpu_index = (uint32_t)cpu_index,
+    };
 
-    fd = perf_event_open(is_clock ? &sampler->clock_attr : &sampler->sideband_attr, tid, (int)cpu);
+    fd = perf_event_open(is_clock ? &sampler->clock_attr : &sampler->sideband_attr, tid,
+                         (int)rings->cpu);
     if (fd < 0)
         return fd == -ENODEV ? 0 : -fd;
     if (ioctl(fd, PERF_EVENT_IOC_SET_OUTPUT, ring_fd))
@@ -164,13 +175,12 @@ static int open_event(struct sampler *sampler, pid_t tid, uint32_t cpu, bool is_
 /* Opens all events of the newest task. Sideband comes first: no sample without its mappings. */
 static int open_events(struct sampler *sampler, pid_t tid)
 {
-    const struct perf_rings *rings = &sampler->rings;
     int err = 0;
 
-    for (size_t i = 0; i < rings->num_cpus && !err; i++)
-        err = open_event(sampler, tid, rings->cpus[i].cpu, false, rings->cpus[i].sideband.fd);
-    for (size_t i = 0; i < rings->num_cpus && !err; i++)
-        err = open_event(sampler, tid, rings->cpus[i].cpu, true, rings->cpus[i].data.fd);
+    for (size_t i = 0; i < sampler->rings.num_cpus && !err; i++)
+        err = open_event(sampler, tid, i, false);
+    for (size_t i = 0; i < sampler->rings.num_cpus && !err; i++)
+        err = open_event(sampler, tid, i, true);
     return err;
 }
 
@@ -256,14 +266,24 @@ static bool is_attached_process(const struct sampler *sampler, uint32_t pid)
     return false;
 }
 
+static struct perf_wakeup_event clock_at(const void *context, size_t index)
+{
+    const struct sampler *sampler = context;
+    const struct task_event *event = &sampler->events[index];
+
+    return (struct perf_wakeup_event){
+        .fd = event->is_clock ? event->fd : -1,
+        .cpu_index = event->cpu_index,
+    };
+}
+
 /* Drops what reaches us twice, or though nobody asked for it.
  *
  * A thread born while its parent was being attached inherits some of the parent's events and is
  * then found and attached itself: its samples count only when they come from its own events.
  * Kernels without inherit_thread (before 5.13) follow child processes even when we should not. */
-static bool accept_record(void *context, const struct perf_record *record)
+static bool is_wanted(struct sampler *sampler, const struct perf_record *record)
 {
-    struct sampler *sampler = context;
     const struct event *event = &record->event;
     uint32_t task;
     uint32_t source;
@@ -286,6 +306,17 @@ static bool accept_record(void *context, const struct perf_record *record)
         return true;
     sampler->has_twins = true;
     return false;
+}
+
+static bool accept_record(void *context, const struct perf_record *record)
+{
+    struct sampler *sampler = context;
+
+    if (!is_wanted(sampler, record))
+        return false;
+    if (record->event.type == EVENT_SAMPLE)
+        perf_wakeup_count(&sampler->wakeup, &record->sample);
+    return true;
 }
 
 /* Adds up what all events counted. Returns: ns of CPU. lost_ret: records lost, [is_clock]. */
@@ -327,6 +358,9 @@ static struct error *per_task_drain(struct sampler *sampler, bool final, event_h
         read_counts(sampler, lost);
         perf_merge_deliver_rest(&sampler->merge, LOSS_LOST, lost[true], &sink);
         perf_merge_deliver_rest(&sampler->merge, LOSS_SIDEBAND, lost[false], &sink);
+    } else {
+        perf_wakeup_adapt(&sampler->wakeup, &sampler->options, &sampler->rings, 0, &sampler->merge,
+                          &sampler->clock_format, sampler->num_events, clock_at, sampler);
     }
     *num_samples_ret = num_samples;
     return NULL;

@@ -18,7 +18,6 @@
 #define CAPABILITY_SYS_ADMIN 21 /* capabilities(7), linux/capability.h */
 #define CAPABILITY_PERFMON 38
 #define NS_PER_S 1000000000u
-#define WAKE_EACH_MAX_HZ 199 /* unwinding.md 2: the live tail needs a wakeup for each sample */
 
 /* What all our events have in common. */
 static void attr_init(struct perf_event_attr *attr, uint64_t config)
@@ -63,11 +62,7 @@ void perf_event_attr_clock(const struct sampler_options *options, bool inherit,
     attr->disabled = 1;
     attr->enable_on_exec = inherit && options->enable_on_exec;
     attr->exclude_idle = 1;
-    if (options->hz <= WAKE_EACH_MAX_HZ) {
-        attr->wakeup_events = 1;
-    } else {
-        attr->watermark = 1;
-    }
+    attr->watermark = 1; /* the ring decides when we are woken */
 }
 
 void perf_event_attr_sideband(const struct sampler_options *options, bool inherit,

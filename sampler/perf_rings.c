@@ -81,14 +81,15 @@ static struct error *add_to_epoll(const struct perf_rings *rings, const struct p
 
 /* Opens the rings of one CPU as rings->cpus[rings->num_cpus]. */
 static struct error *open_cpu(struct perf_rings *rings, const struct perf_rings_size *size,
-                              pid_t pid, uint32_t cpu, const struct perf_event_attr *data_attr,
-                              const struct perf_event_attr *sideband_attr)
+                              pid_t pid, uint32_t cpu, const struct perf_event_attr *sideband_attr)
 {
     struct perf_cpu_rings *slot = &rings->cpus[rings->num_cpus];
+    struct perf_event_attr owner_attr;
     bool is_offline = false;
 
-    *slot = (struct perf_cpu_rings){.cpu = cpu, .data.fd = -1, .sideband.fd = -1};
-    RETURN_IF_ERROR(open_ring(data_attr, pid, cpu, size->data_bytes, size->data_bytes / 4,
+    *slot = (struct perf_cpu_rings){.cpu = cpu, .data.fd = -1, .urgent.fd = -1, .sideband.fd = -1};
+    perf_event_attr_owner(&owner_attr);
+    RETURN_IF_ERROR(open_ring(&owner_attr, pid, cpu, size->data_bytes, size->data_bytes / 4,
                               &slot->data, &is_offline));
     if (is_offline)
         return NULL;
@@ -108,7 +109,6 @@ static struct error *open_cpu(struct perf_rings *rings, const struct perf_rings_
 /* Opens all rings with one size. rings: to be deinitialised also after an error. */
 static struct error *open_all(struct perf_rings *rings, const struct perf_rings_size *size,
                               const struct cpu_list *cpus, pid_t pid,
-                              const struct perf_event_attr *data_attr,
                               const struct perf_event_attr *sideband_attr)
 {
     rings->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -118,7 +118,7 @@ static struct error *open_all(struct perf_rings *rings, const struct perf_rings_
     if (!rings->cpus)
         return &error_no_memory;
     for (size_t i = 0; i < cpus->num_cpus; i++)
-        RETURN_IF_ERROR(open_cpu(rings, size, pid, cpus->cpus[i], data_attr, sideband_attr));
+        RETURN_IF_ERROR(open_cpu(rings, size, pid, cpus->cpus[i], sideband_attr));
     if (rings->num_cpus == 0)
         return error_create(ERROR_FAILED, NULL, "none of the CPUs to sample is online");
     return NULL;
@@ -131,15 +131,14 @@ static bool is_memory_refusal(const struct error *err)
 }
 
 struct error *perf_rings_init(const struct sampler_options *options, const struct cpu_list *cpus,
-                              pid_t pid, const struct perf_event_attr *data_attr,
-                              const struct perf_event_attr *sideband_attr,
+                              pid_t pid, const struct perf_event_attr *sideband_attr,
                               struct perf_rings *rings_ret)
 {
     struct perf_rings_size size = perf_rings_choose_size(options, cpus->num_cpus);
     struct perf_rings rings = {.epoll_fd = -1};
     struct error *err;
 
-    while ((err = open_all(&rings, &size, cpus, pid, data_attr, sideband_attr))) {
+    while ((err = open_all(&rings, &size, cpus, pid, sideband_attr))) {
         perf_rings_deinit(&rings);
         if (!is_memory_refusal(err) || size.data_bytes <= MIN_DATA_BYTES)
             return err;
@@ -153,12 +152,43 @@ struct error *perf_rings_init(const struct sampler_options *options, const struc
     return NULL;
 }
 
+/* Opens the urgent ring of one CPU. */
+static struct error *open_urgent(struct perf_rings *rings, pid_t pid, struct perf_cpu_rings *slot)
+{
+    struct perf_event_attr owner_attr;
+    size_t num_bytes = slot->data.data_bytes;
+    bool is_offline = false;
+
+    perf_event_attr_owner(&owner_attr);
+    RETURN_IF_ERROR(
+        open_ring(&owner_attr, pid, slot->cpu, num_bytes, 1, &slot->urgent, &is_offline));
+    if (is_offline)
+        return error_create(ERROR_FAILED, NULL, "CPU %u went offline", slot->cpu);
+    rings->bytes += num_bytes;
+    return add_to_epoll(rings, &slot->urgent);
+}
+
+struct error *perf_rings_open_urgent(struct perf_rings *rings, pid_t pid)
+{
+    struct error *err = NULL;
+
+    for (size_t i = 0; i < rings->num_cpus && !err; i++)
+        err = open_urgent(rings, pid, &rings->cpus[i]);
+    for (size_t i = 0; i < rings->num_cpus && err; i++) {
+        if (rings->cpus[i].urgent.fd >= 0)
+            rings->bytes -= rings->cpus[i].urgent.data_bytes;
+        perf_ring_deinit(&rings->cpus[i].urgent);
+    }
+    return err;
+}
+
 void perf_rings_deinit(struct perf_rings *rings)
 {
     bool is_small = rings->is_small;
 
     for (size_t i = 0; i < rings->num_cpus; i++) {
         perf_ring_deinit(&rings->cpus[i].data);
+        perf_ring_deinit(&rings->cpus[i].urgent);
         perf_ring_deinit(&rings->cpus[i].sideband);
     }
     free(rings->cpus);

@@ -20,10 +20,12 @@
 #include "sampler/perf_ring.h"
 #include "sampler/sampler.h"
 
-/* The two rings of one CPU. */
+/* The rings of one CPU. */
 struct perf_cpu_rings {
     uint32_t cpu;
-    struct perf_ring data;
+    struct perf_ring data; /* samples; owned by an idle event that sampling events write through */
+    struct perf_ring
+        urgent; /* the same, but readable from its first record on; fd -1 unless opened */
     struct perf_ring sideband;
 };
 
@@ -48,12 +50,17 @@ struct perf_rings_size perf_rings_choose_size(const struct sampler_options *opti
 
 /* Opens on every CPU of `cpus` the events that own the rings (`pid` as in perf_event_open(2)) and
  * maps them; while the kernel refuses the memory, tries again with half of it. CPUs that went
- * offline are left out. rings_ret: owned by the caller (perf_rings_deinit()). Returns: NULL;
- * ERROR_PERMISSION; ERROR_UNSUPPORTED. */
+ * offline are left out. sideband_attr: of the event that owns the sideband ring; the data rings are
+ * owned by events that do nothing, so that they outlive tasks and sampling events can be moved.
+ * rings_ret: owned by the caller (perf_rings_deinit()). Returns: NULL; ERROR_PERMISSION;
+ * ERROR_UNSUPPORTED. */
 struct error *perf_rings_init(const struct sampler_options *options, const struct cpu_list *cpus,
-                              pid_t pid, const struct perf_event_attr *data_attr,
-                              const struct perf_event_attr *sideband_attr,
+                              pid_t pid, const struct perf_event_attr *sideband_attr,
                               struct perf_rings *rings_ret) MUST_CHECK;
+
+/* Opens the urgent rings, as large as the others, once. pid: as above.
+ * Returns: NULL, or an error; then there are none. */
+struct error *perf_rings_open_urgent(struct perf_rings *rings, pid_t pid) MUST_CHECK;
 
 /* Closes all. Rings that were never initialised must be zeroed with epoll_fd -1. */
 void perf_rings_deinit(struct perf_rings *rings);

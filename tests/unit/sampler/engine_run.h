@@ -29,7 +29,8 @@ struct engine_run {
     struct loss loss;
     uint64_t last_ns;
     bool saw_exec, saw_mmap;
-    uint64_t cpu_ns; /* of the workload and its children, from wait4 */
+    uint64_t cpu_ns;  /* of the workload and its children, from wait4 */
+    uint64_t wall_ns; /* from its start to its end */
     struct sampler_info info;
 };
 
@@ -123,6 +124,7 @@ static inline struct error *follow_workload(const struct sampler_ops *ops, struc
                                             struct engine_run *run)
 {
     struct pollfd poll_fd = {.fd = ops->wait_fd(sampler), .events = POLLIN};
+    uint64_t start_ns = clock_monotonic_ns();
     struct error *err = NULL;
     struct rusage usage;
     size_t num_samples;
@@ -132,6 +134,7 @@ static inline struct error *follow_workload(const struct sampler_ops *ops, struc
         poll(&poll_fd, 1, 50);
         err = ops->drain(sampler, false, count_event, run, &num_samples);
     }
+    run->wall_ns = clock_monotonic_ns() - start_ns;
     ops->stop(sampler);
     if (!err)
         err = ops->drain(sampler, true, count_event, run, &num_samples);

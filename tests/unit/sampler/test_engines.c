@@ -8,9 +8,10 @@
 
 #include <cmocka.h>
 
-#include <errno.h>
+#include <math.h>
 
 #include "engine_run.h"
+#include "sampler/perf_rings.h"
 
 static const struct sampler_options default_options = {
     .hz = 199,
@@ -44,6 +45,19 @@ static void assert_within(const char *what, uint64_t value, uint64_t truth, doub
                   (double)truth / 1e9, ratio);
     if (ratio < 1 - tolerance || ratio > 1 + tolerance)
         fail_msg("%s is off: ratio %.4f", what, ratio);
+}
+
+/* CPU-wide ticks hit whoever runs. A workload that has its CPUs for itself gets all ticks that are
+ * due; one that shares them gets a share with the spread of a coin toss (4 sigma), and somewhat
+ * more than its part, because our wakeups at ticks end its time slices. */
+static void assert_ticks_match_cpu_time(size_t num_cpus)
+{
+    double busy = (double)run.cpu_ns / (double)run.wall_ns / (double)num_cpus;
+    double others = busy < 1 ? 1 - busy : 0;
+    double num_due = (double)run.cpu_ns / (double)run.info.period_ns;
+
+    assert_within("samples x period", run.weight, run.cpu_ns,
+                  0.03 + 4 * sqrt(others / num_due) + (others > 0.1 ? 0.05 : 0));
 }
 
 static void assert_nothing_lost(void)
@@ -103,7 +117,10 @@ static void work_exec(void)
 static void assert_spin_is_right(const struct sampler_ops *ops)
 {
     run_or_skip(ops, &default_options, work_spin);
-    assert_within("samples x period", run.weight, run.cpu_ns, 0.05);
+    if (ops == &sampler_cpu_wide)
+        assert_ticks_match_cpu_time(1);
+    else
+        assert_within("samples x period", run.weight, run.cpu_ns, 0.03);
     assert_nothing_lost();
     assert_int_equal(run.weight, run.num_samples * run.info.period_ns);
     assert_int_equal(run.num_of_pid, run.num_samples);
@@ -131,7 +148,7 @@ static void cpu_wide_samples_short_children_fully(void **state)
 {
     (void)state;
     run_or_skip(&sampler_cpu_wide, &default_options, work_fork_50);
-    assert_within("samples x period", run.weight, run.cpu_ns, 0.06);
+    assert_ticks_match_cpu_time(1);
     assert_true(run.num_events[EVENT_FORK] >= 50);
     assert_true(run.num_of_pid * 10 < run.num_samples);
     assert_nothing_lost();
@@ -151,7 +168,7 @@ static void cpu_wide_samples_200_threads_fully(void **state)
 {
     (void)state;
     run_or_skip(&sampler_cpu_wide, &default_options, work_200_threads);
-    assert_within("samples x period", run.weight, run.cpu_ns, 0.06);
+    assert_ticks_match_cpu_time((size_t)sysconf(_SC_NPROCESSORS_ONLN));
     assert_nothing_lost();
 }
 
@@ -175,7 +192,7 @@ static void assert_exec_is_told_before_samples(const struct sampler_ops *ops)
     assert_true(run.saw_mmap);
     assert_true(run.num_samples > 10);
     assert_in_range(run.num_unmapped, 0, 1); /* a tick may hit the execve itself */
-    assert_within("samples x period", run.weight, run.cpu_ns, 0.15);
+    assert_within("samples x period", run.weight, run.cpu_ns, 0.4);
     assert_nothing_lost();
 }
 
@@ -226,7 +243,7 @@ static void children_are_left_alone_when_asked(void **state)
     for (size_t i = 0; i < 2; i++) {
         run_or_skip(engines[i], &options, work_child_burns);
         assert_int_equal(run.num_of_pid, run.num_samples);
-        assert_within("samples of the parent", run.weight, 400000000, 0.15);
+        assert_within("samples of the parent", run.weight, 400000000, 0.4);
     }
 }
 
@@ -241,8 +258,30 @@ static void high_rate_loses_nothing(void **state)
         run_or_skip(engines[i], &options, work_spin);
         assert_within("samples and losses",
                       run.weight + run.loss.counts[LOSS_LOST] * run.info.period_ns, run.cpu_ns,
-                      0.08);
+                      0.1);
         assert_int_equal(run.num_backward, 0);
+    }
+}
+
+/* Samples whose stack fills the dump move to rings of their own; none is lost or doubled on the
+ * way. */
+static void deep_stacks_are_read_at_once(void **state)
+{
+    static const struct sampler_ops *const engines[] = {&sampler_cpu_wide, &sampler_per_task};
+    struct sampler_options options = default_options;
+
+    (void)state;
+    options.stack_bytes = 256;
+    for (size_t i = 0; i < 2; i++) {
+        struct perf_rings_size size = perf_rings_choose_size(&options, 1);
+        uint64_t num_cpus = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
+
+        run_or_skip(engines[i], &options, work_spin);
+        assert_int_equal(run.info.ring_bytes,
+                         num_cpus * (2 * size.data_bytes + size.sideband_bytes));
+        assert_nothing_lost();
+        if (engines[i] == &sampler_per_task)
+            assert_within("samples x period", run.weight, run.cpu_ns, 0.03);
     }
 }
 
@@ -275,6 +314,7 @@ int main(void)
         cmocka_unit_test(armed_engine_takes_no_sample_without_exec),
         cmocka_unit_test(children_are_left_alone_when_asked),
         cmocka_unit_test(high_rate_loses_nothing),
+        cmocka_unit_test(deep_stacks_are_read_at_once),
         cmocka_unit_test(no_kernel_samples_when_not_asked_for),
     };
 
