@@ -53,7 +53,8 @@ def test_stacks_are_complete_and_leaves_agree_with_perf(cprofiler, tmp_path, nam
     with capsys.disabled():
         print(f"\n  {name}: {sum(left.values())} samples (perf {sum(right.values())}), complete {complete:.2%}, "
               f"distance to perf {distance:.3f} (between equal runs {noise:.3f}), "
-              f"named {recordings[0].summary['named_share']:.1%}")
+              f"named {recordings[0].summary['named_share']:.1%}\n"
+              f"    most different (ours, perf): {quality.worst_differences(left, right, 4)}")
     details = sorted(endings.items(), key=lambda e: -e[1])[:8]
     assert complete >= COMPLETE.get(name, 0.99), details
     assert not [e for e in endings if e.startswith("cut at")], details

@@ -175,7 +175,7 @@ def test_rate_above_10_khz_is_refused_with_the_reason(cprofiler, tmp_path):
 
 @pytest.mark.parametrize("flag", ["-o", "-F", "-d", "-p", "--engine"])
 def test_option_without_its_value(cprofiler, flag):
-    assert_refused(cprofiler("record", flag), flag.lstrip("-")[0], status=2)
+    assert_refused(cprofiler("record", flag), "wants a value", status=2)
 
 
 def test_name_full_of_control_characters_is_shown_harmlessly(cprofiler, tmp_path):

@@ -3,7 +3,9 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -21,11 +23,21 @@ def marker(tmp_path):
     return ["touch", file], file
 
 
-def test_full_device_is_refused_with_its_cause(cprofiler, workload):
-    done = cprofiler("record", "-q", "-o", "/dev/full", "--", workload("shares"), "0.3")
+@pytest.fixture
+def rescue():
+    """A folder with a short name, given as TMPDIR: (folder, environment)."""
+    with tempfile.TemporaryDirectory(prefix="keep", dir="/tmp") as folder:
+        yield Path(folder), {**os.environ, "TMPDIR": folder}
+
+
+def test_full_device_is_refused_with_its_cause(cprofiler, workload, rescue):
+    folder, environment = rescue
+    done = cprofiler("record", "-q", "-o", "/dev/full", "--", workload("shares"), "0.3", env=environment)
     assert done.returncode == 1
     assert b"/dev/full" in done.stderr and b"No space left" in done.stderr
     assert stat.S_ISCHR(os.stat("/dev/full").st_mode), "the device was replaced by a file"
+    kept = list(folder.iterdir())
+    assert len(kept) == 1 and os.fsencode(kept[0]) in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["directory", "missing", "below-a-file", "empty", "minus"])
@@ -66,14 +78,13 @@ def tiny_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True, timeout=20)
 
 
-def test_full_disk_loses_nothing_and_says_so(cprofiler, tiny_disk, tmp_path):
+def test_full_disk_loses_nothing_and_says_so(cprofiler, tiny_disk, rescue):
+    keep, environment = rescue
     (tiny_disk / "old").write_bytes(OLD)
-    (tiny_disk / "filler").write_bytes(b"x" * 4096)
-    keep = tmp_path / "keep"
-    keep.mkdir()
+    (tiny_disk / "filler").write_bytes(b"x" * 8192)
     done = cprofiler("record", "-q", "-F", "2000", "-o", tiny_disk / "old", "--", "/usr/bin/python3", "-c",
                      "import json, re, decimal, argparse, random\nfor i in range(400000): str(i) + hex(i)",
-                     env={**os.environ, "TMPDIR": str(keep)})
+                     env=environment)
     text = done.stderr.decode()
     assert done.returncode == 1 and "No space left" in text and str(tiny_disk / "old") in text
     assert (tiny_disk / "old").read_bytes() == OLD

@@ -55,20 +55,24 @@ def unnamed_endings(profile):
 
 # --- leaf functions, ours and perf's, under one roof -------------------------------------------
 
-@functools.lru_cache(maxsize=200000)
-def demangled(name):
-    """Readable form of one C++ symbol."""
-    if not name.startswith("_Z"):
-        return name
-    return subprocess.run(["c++filt", name.split("@")[0]], check=False, text=True, timeout=10,
-                          stdout=subprocess.PIPE).stdout.strip()
+@functools.lru_cache(maxsize=64)
+def readable_names(file):
+    """{symbol of the file: its name as perf shows it, demangled without parameters}."""
+    names = list(elf.symbols(file))
+    done = subprocess.run(["c++filt", "-p"], input="\n".join(names), check=True, text=True, timeout=120,
+                          stdout=subprocess.PIPE)
+    return dict(zip(names, done.stdout.split("\n")))
+
+
+@functools.lru_cache(maxsize=64)
+def by_readable_name(file):
+    """The other way round."""
+    return {readable: name for name, readable in readable_names(file).items()}
 
 
 def plain_name(name):
-    """A symbol without parameters, clone suffix and version."""
-    name = demangled(name).replace("(anonymous namespace)", "{anonymous}").replace("operator()", "operator[]")
-    name = re.split(r"[(<]|@@?|\[clone", name, maxsplit=1)[0] or name
-    return re.sub(r"\.(part|isra|constprop|cold|lto_priv)[.\d]*", "", name).strip()
+    """A symbol without clone suffix and version."""
+    return re.sub(r"\.(part|isra|constprop|cold|lto_priv)[.\d]*|@.*|\[clone.*", "", name).strip()
 
 
 def leaf_key(file, symbol, offset=None):
@@ -86,13 +90,15 @@ def leaf_key(file, symbol, offset=None):
         return ("jit", "?")
     if symbol in ("", "[unknown]") or re.search(r"\+0x[0-9a-f]+$", symbol) or "@plt" in symbol:
         return (base, "?")
-    known = elf.symbols(file).get(symbol.split("@")[0]) if os.path.isfile(file) else None
+    name, known = symbol.split("@")[0], None
+    if os.path.isfile(file):
+        known = elf.symbols(file).get(name) or elf.symbols(file).get(by_readable_name(file).get(name))
     if known:
         address, size = known
         if size and offset is not None and offset >= size:
             return (base, "?")
         if size:
-            return (base, first_name(file, address))
+            return (base, plain_name(readable_names(file)[names_by_address(file)[address]]))
     return (base, plain_name(symbol))
 
 
@@ -104,11 +110,6 @@ def names_by_address(file):
         if size and (address not in out or (len(name), name) < (len(out[address]), out[address])):
             out[address] = name
     return out
-
-
-def first_name(file, address):
-    """The one name for a function that has several."""
-    return plain_name(names_by_address(file)[address])
 
 
 def our_leaves(profile):

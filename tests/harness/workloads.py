@@ -40,7 +40,7 @@ TABLE = {
     "blocked": ("blocked.c", [], [], None),
     "steady": ("steady.c", [], [], None),
     "manythreads": ("manythreads.c", [], [], None),
-    "startclock": ("startclock.c", [], [], None),
+    "timed": ("timed.c", [], [], None),
     "bits32": ("bits32.c", ["-m32", "-nostdlib", "-static", "-ffreestanding", "-fno-pie", "-no-pie",
                             "-fno-stack-protector"], [], None),
 }
