@@ -222,7 +222,7 @@ static void cpu_wide_info(const struct sampler *sampler, struct sampler_info *in
     *info_ret = (struct sampler_info){
         .engine = "perf (cpu-wide)",
         .period_ns = sampler->clock_attr.sample_period,
-        .num_events = 2 * sampler->rings.num_cpus,
+        .num_events = sampler->rings.num_cpus + sampler->rings.num_events,
         .ring_bytes = sampler->rings.bytes,
         .ring_is_small = sampler->rings.is_small,
         .has_kernel = !sampler->clock_attr.exclude_kernel,

@@ -385,7 +385,7 @@ static void per_task_info(const struct sampler *sampler, struct sampler_info *in
     *info_ret = (struct sampler_info){
         .engine = "perf (per-task)",
         .period_ns = sampler->clock_attr.sample_period,
-        .num_events = sampler->num_events,
+        .num_events = sampler->num_events + sampler->rings.num_events,
         .ring_bytes = sampler->rings.bytes,
         .ring_is_small = sampler->rings.is_small,
         .has_kernel = !sampler->clock_attr.exclude_kernel,

@@ -102,6 +102,7 @@ static struct error *open_cpu(struct perf_rings *rings, const struct perf_rings_
         return NULL;
     }
     rings->bytes += size->data_bytes + size->sideband_bytes;
+    rings->num_events += 2;
     RETURN_IF_ERROR(add_to_epoll(rings, &slot->data));
     return add_to_epoll(rings, &slot->sideband);
 }
@@ -165,6 +166,7 @@ static struct error *open_urgent(struct perf_rings *rings, pid_t pid, struct per
     if (is_offline)
         return error_create(ERROR_FAILED, NULL, "CPU %u went offline", slot->cpu);
     rings->bytes += num_bytes;
+    rings->num_events++;
     return add_to_epoll(rings, &slot->urgent);
 }
 
@@ -175,8 +177,10 @@ struct error *perf_rings_open_urgent(struct perf_rings *rings, pid_t pid)
     for (size_t i = 0; i < rings->num_cpus && !err; i++)
         err = open_urgent(rings, pid, &rings->cpus[i]);
     for (size_t i = 0; i < rings->num_cpus && err; i++) {
-        if (rings->cpus[i].urgent.fd >= 0)
+        if (rings->cpus[i].urgent.fd >= 0) {
             rings->bytes -= rings->cpus[i].urgent.data_bytes;
+            rings->num_events--;
+        }
         perf_ring_deinit(&rings->cpus[i].urgent);
     }
     return err;

@@ -32,9 +32,10 @@ struct perf_cpu_rings {
 struct perf_rings {
     struct perf_cpu_rings *cpus; /* ascending by cpu */
     size_t num_cpus;
-    int epoll_fd;  /* readable when one of the rings has something that is worth a look */
-    size_t bytes;  /* all rings together */
-    bool is_small; /* had to shrink for lack of lockable memory */
+    int epoll_fd;      /* readable when one of the rings has something that is worth a look */
+    size_t num_events; /* that own rings */
+    size_t bytes;      /* all rings together */
+    bool is_small;     /* had to shrink for lack of lockable memory */
 };
 
 /* How large the rings of one CPU are. */
