@@ -224,12 +224,14 @@ static struct error *read_string(struct pprof_reader *reader, const struct wire_
 
 static struct error *read_comment(struct pprof_reader *reader, const struct wire_field *field)
 {
-    struct wire_cursor packed = {field->bytes, field->bytes + field->num_bytes};
+    struct wire_cursor packed = {0};
     uint64_t index = field->value;
     bool is_packed = field->type == WIRE_BYTES;
 
     if (!is_packed && field->type != WIRE_VARINT)
         return error_not_pprof(reader, "a comment has the wrong type");
+    if (is_packed)
+        packed = (struct wire_cursor){field->bytes, field->bytes + field->num_bytes};
     while (!is_packed || packed.next != packed.limit) {
         if (is_packed && !wire_varint(&packed, &index))
             return error_not_pprof(reader, "the comments cannot be decoded");

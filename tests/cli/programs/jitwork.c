@@ -1,7 +1,7 @@
 /* Runs two functions that no file contains: jitwork SECONDS [MAP-FILE-DIRECTORY].
  *
- * With a directory it writes perf-PID.map there, as JIT compilers do. Both functions count down in a
- * loop and return; they have no frame pointer and no unwind table. */
+ * With a directory it writes perf-PID.map there, as JIT compilers do. Both functions count down in
+ * a loop and return; they have no frame pointer and no unwind table. */
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -20,7 +20,8 @@ static void write_map(const char *directory, const uint8_t *code, size_t code_by
     FILE *map = fopen(path, "w");
     if (!map)
         exit(3);
-    fprintf(map, "%lx %zx jitted_first\n", (unsigned long)(uintptr_t)(code + FIRST_OFFSET), code_bytes);
+    fprintf(map, "%lx %zx jitted_first\n", (unsigned long)(uintptr_t)(code + FIRST_OFFSET),
+            code_bytes);
     fprintf(map, "%lx %zx jitted second(int)\n", (unsigned long)(uintptr_t)(code + SECOND_OFFSET),
             code_bytes);
     fclose(map);

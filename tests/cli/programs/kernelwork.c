@@ -20,7 +20,8 @@ APART uint64_t ask_the_time(long rounds)
 
 int main(int argc, char **argv)
 {
-    uint64_t budget_ns = (uint64_t)(argument(argc, argv, 1, 2) * 1e9), start = thread_cpu_ns(), x = 1;
+    uint64_t budget_ns = (uint64_t)(argument(argc, argv, 1, 2) * 1e9), start = thread_cpu_ns(),
+             x = 1;
     int fd = open("/dev/zero", O_RDONLY);
     while (thread_cpu_ns() - start < budget_ns)
         x += read_zeros(fd) + ask_the_time(3000);
