@@ -54,9 +54,9 @@ static enum step stop(struct walk *walk, enum frame_reason reason)
 }
 
 /* A read failed: was the stack cut off there, or is the address nonsense? */
-static enum step stop_unreadable(struct walk *walk, uint64_t addr)
+static enum step stop_unreadable(struct walk *walk, uint64_t stack_addr)
 {
-    uint64_t distance = addr + 7 - (walk->reader.copy_start + walk->reader.copy_bytes);
+    uint64_t distance = stack_addr + 7 - (walk->reader.copy_start + walk->reader.copy_bytes);
 
     return stop(walk, distance < LIVE_MAX_DISTANCE || walk->reader.may_read_anywhere
                           ? REASON_TRUNCATED
@@ -77,22 +77,22 @@ static bool has_cfa_grown(const struct walk *walk, uint64_t cfa)
 /* Tells whether a save slot lies below the stack pointer, where nothing is kept: the epilogue has
  * popped it, and the register holds its value again. gcc does not say so in its CFI after `leave`,
  * and the copied stack has no bytes there. */
-static bool is_popped(const struct walk *walk, uint64_t addr)
+static bool is_popped(const struct walk *walk, uint64_t stack_addr)
 {
-    return !walk->is_call && addr < walk->regs[ARCH_REG_SP];
+    return !walk->is_call && stack_addr < walk->regs[ARCH_REG_SP];
 }
 
-static bool read_word(struct walk *walk, uint64_t addr, uint64_t *value_ret)
+static bool read_word(struct walk *walk, uint64_t stack_addr, uint64_t *value_ret)
 {
-    return stack_read(&walk->reader, addr, sizeof(*value_ret), value_ret);
+    return stack_read(&walk->reader, stack_addr, sizeof(*value_ret), value_ret);
 }
 
 /* expr_context.read */
-static bool read_for_expr(void *memory, uint64_t addr, size_t num_bytes, uint64_t *value_ret)
+static bool read_for_expr(void *memory, uint64_t stack_addr, size_t num_bytes, uint64_t *value_ret)
 {
     struct stack_reader *reader = memory;
 
-    return stack_read(reader, addr, num_bytes, value_ret);
+    return stack_read(reader, stack_addr, num_bytes, value_ret);
 }
 
 static const struct vma *find_vma(const struct walk *walk, uint64_t pc)
@@ -258,7 +258,7 @@ static enum step step_row(struct walk *walk, const struct cfi_row *row)
     /* Signal frames, longjmp and swapcontext say where the stack pointer goes: to another stack. */
     bool is_switch = row->is_signal_frame || (row->regs[ARCH_REG_SP].kind != CFI_UNSPECIFIED &&
                                               row->regs[ARCH_REG_SP].kind != CFI_VAL_OFFSET);
-    uint64_t cfa, addr = 0;
+    uint64_t cfa, stack_addr = 0;
     uint32_t known = 0;
 
     if (!find_cfa(walk, row, &cfa)) {
@@ -268,11 +268,11 @@ static enum step step_row(struct walk *walk, const struct cfi_row *row)
     if (!is_switch && !has_cfa_grown(walk, cfa))
         return stop(walk, REASON_BAD_CFA);
     for (unsigned reg = 0; reg < ARCH_NUM_REGS; reg++) {
-        addr = 0;
-        if (recover_reg(walk, row, reg, cfa, &addr, &values[reg]))
+        stack_addr = 0;
+        if (recover_reg(walk, row, reg, cfa, &stack_addr, &values[reg]))
             known |= 1U << reg;
         else if (reg == ARCH_REG_IP || reg == ARCH_REG_SP)
-            return addr ? stop_unreadable(walk, addr) : stop(walk, REASON_BAD_CFA);
+            return stack_addr ? stop_unreadable(walk, stack_addr) : stop(walk, REASON_BAD_CFA);
     }
     memcpy(walk->regs, values, sizeof(values));
     walk->known = known;
@@ -287,10 +287,10 @@ static enum step step_sigreturn(struct walk *walk)
     uint64_t sp = walk->regs[ARCH_REG_SP];
 
     for (unsigned reg = 0; reg < ARCH_NUM_REGS; reg++) {
-        uint64_t addr = sp + arch_sigreturn_offset(reg);
+        uint64_t stack_addr = sp + arch_sigreturn_offset(reg);
 
-        if (!read_word(walk, addr, &walk->regs[reg]))
-            return stop_unreadable(walk, addr);
+        if (!read_word(walk, stack_addr, &walk->regs[reg]))
+            return stop_unreadable(walk, stack_addr);
     }
     walk->known = ARCH_ALL_REGS;
     walk->is_call = false;

@@ -96,12 +96,13 @@ static bool push_reg(struct machine *machine, uint64_t reg)
 
 static bool dereference(struct machine *machine, uint64_t num_bytes)
 {
-    uint64_t addr, value;
+    uint64_t memory_addr, value;
 
     if (num_bytes != 1 && num_bytes != 2 && num_bytes != 4 && num_bytes != 8)
         return false;
-    return pop(machine, &addr) &&
-           machine->context->read(machine->context->memory, addr, (size_t)num_bytes, &value) &&
+    return pop(machine, &memory_addr) &&
+           machine->context->read(machine->context->memory, memory_addr, (size_t)num_bytes,
+                                  &value) &&
            push(machine, value);
 }
 
@@ -187,12 +188,52 @@ static bool run_unary(struct machine *machine, uint8_t op)
     return push(machine, value);
 }
 
+/* Compares, signed as DWARF says. Returns: false when op is no comparison. */
+static bool compare(uint8_t op, int64_t left, int64_t right, uint64_t *value_ret)
+{
+    switch (op) {
+    case OP_EQ:
+        *value_ret = left == right;
+        return true;
+    case OP_NE:
+        *value_ret = left != right;
+        return true;
+    case OP_GE:
+        *value_ret = left >= right;
+        return true;
+    case OP_GT:
+        *value_ret = left > right;
+        return true;
+    case OP_LE:
+        *value_ret = left <= right;
+        return true;
+    case OP_LT:
+        *value_ret = left < right;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Divides (signed; INT64_MIN / -1 wraps) or takes the remainder (unsigned). Returns: false: by
+ * zero. */
+static bool divide(uint8_t op, uint64_t left, uint64_t right, uint64_t *value_ret)
+{
+    if (right == 0)
+        return false;
+    if (op == OP_MOD)
+        *value_ret = left % right;
+    else if (right == UINT64_MAX)
+        *value_ret = 0 - left;
+    else
+        *value_ret = (uint64_t)((int64_t)left / (int64_t)right);
+    return true;
+}
+
 /* Computes left OP right; shifts by 64 and more give what infinitely many shifts by one would.
- * Returns: false for a division by zero. */
+ * Returns: false when op is none, or divides by zero. */
 static bool compute(uint8_t op, uint64_t left, uint64_t right, uint64_t *value_ret)
 {
-    int64_t a = (int64_t)left, b = (int64_t)right;
-
     switch (op) {
     case OP_AND:
         *value_ret = left & right;
@@ -212,16 +253,6 @@ static bool compute(uint8_t op, uint64_t left, uint64_t right, uint64_t *value_r
     case OP_MUL:
         *value_ret = left * right;
         return true;
-    case OP_DIV: /* signed; INT64_MIN / -1 wraps */
-        if (b == 0)
-            return false;
-        *value_ret = b == -1 ? 0 - left : (uint64_t)(a / b);
-        return true;
-    case OP_MOD: /* unsigned */
-        if (right == 0)
-            return false;
-        *value_ret = left % right;
-        return true;
     case OP_SHL:
         *value_ret = right < 64 ? left << right : 0;
         return true;
@@ -229,28 +260,13 @@ static bool compute(uint8_t op, uint64_t left, uint64_t right, uint64_t *value_r
         *value_ret = right < 64 ? left >> right : 0;
         return true;
     case OP_SHRA:
-        *value_ret = (uint64_t)(a >> (right < 63 ? right : 63));
+        *value_ret = (uint64_t)((int64_t)left >> (right < 63 ? right : 63));
         return true;
-    case OP_EQ:
-        *value_ret = a == b;
-        return true;
-    case OP_NE:
-        *value_ret = a != b;
-        return true;
-    case OP_GE:
-        *value_ret = a >= b;
-        return true;
-    case OP_GT:
-        *value_ret = a > b;
-        return true;
-    case OP_LE:
-        *value_ret = a <= b;
-        return true;
-    case OP_LT:
-        *value_ret = a < b;
-        return true;
+    case OP_DIV:
+    case OP_MOD:
+        return divide(op, left, right, value_ret);
     default:
-        return false;
+        return compare(op, (int64_t)left, (int64_t)right, value_ret);
     }
 }
 

@@ -21,7 +21,7 @@ struct expr_context {
     uint32_t known;       /* bit r: regs[r] is known */
     /* Reads `num_bytes` (1, 2, 4, 8) of the target's memory, zero-extended. Returns: false when it
      * can't be read. */
-    bool (*read)(void *memory, uint64_t addr, size_t num_bytes, uint64_t *value_ret);
+    bool (*read)(void *memory, uint64_t memory_addr, size_t num_bytes, uint64_t *value_ret);
     void *memory;
 };
 

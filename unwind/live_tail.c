@@ -29,32 +29,32 @@ static bool fill_window(struct stack_reader *reader, uint64_t start)
     return true;
 }
 
-static bool window_holds(const struct stack_reader *reader, uint64_t addr, size_t num_bytes)
+static bool window_holds(const struct stack_reader *reader, uint64_t stack_addr, size_t num_bytes)
 {
-    uint64_t offset = addr - reader->window_start;
+    uint64_t offset = stack_addr - reader->window_start;
 
     return offset < reader->window_bytes && reader->window_bytes - offset >= num_bytes;
 }
 
-bool stack_read_live(struct stack_reader *reader, uint64_t addr, size_t num_bytes,
+bool stack_read_live(struct stack_reader *reader, uint64_t stack_addr, size_t num_bytes,
                      uint64_t *value_ret)
 {
-    uint64_t distance = addr - (reader->copy_start + reader->copy_bytes);
+    uint64_t distance = stack_addr - (reader->copy_start + reader->copy_bytes);
 
     /* An address that straddles the copy's end counts as behind it. Below the copy is no stack. */
     if (!reader->may_read_live || !reader->window ||
         (!reader->may_read_anywhere && distance + 7 > LIVE_MAX_DISTANCE))
         return false;
-    if (!window_holds(reader, addr, num_bytes)) {
+    if (!window_holds(reader, stack_addr, num_bytes)) {
         if (reader->live_bytes_read >= LIVE_MAX_BYTES)
             return false;
-        if (!(addr > BACK_BYTES && fill_window(reader, addr - BACK_BYTES) &&
-              window_holds(reader, addr, num_bytes)) &&
-            !(fill_window(reader, addr) && window_holds(reader, addr, num_bytes)))
+        if (!(stack_addr > BACK_BYTES && fill_window(reader, stack_addr - BACK_BYTES) &&
+              window_holds(reader, stack_addr, num_bytes)) &&
+            !(fill_window(reader, stack_addr) && window_holds(reader, stack_addr, num_bytes)))
             return false;
     }
     reader->has_read_live = true;
     *value_ret = 0;
-    memcpy(value_ret, reader->window + (addr - reader->window_start), num_bytes);
+    memcpy(value_ret, reader->window + (stack_addr - reader->window_start), num_bytes);
     return true;
 }

@@ -34,19 +34,19 @@ struct stack_reader {
 };
 
 /* Reads from the live process; see stack_read(). */
-bool stack_read_live(struct stack_reader *reader, uint64_t addr, size_t num_bytes,
+bool stack_read_live(struct stack_reader *reader, uint64_t stack_addr, size_t num_bytes,
                      uint64_t *value_ret);
 
-/* Reads `num_bytes` (1..8) at address `addr` of the target, zero-extended.
+/* Reads `num_bytes` (1..8) at address `stack_addr` of the target, zero-extended.
  * Returns: false when they are neither in the copy nor to be had from the live process. */
-static inline bool stack_read(struct stack_reader *reader, uint64_t addr, size_t num_bytes,
+static inline bool stack_read(struct stack_reader *reader, uint64_t stack_addr, size_t num_bytes,
                               uint64_t *value_ret)
 {
-    uint64_t offset = addr - reader->copy_start;
+    uint64_t offset = stack_addr - reader->copy_start;
 
     if (__builtin_expect(offset >= reader->copy_bytes || reader->copy_bytes - offset < num_bytes,
                          0))
-        return stack_read_live(reader, addr, num_bytes, value_ret);
+        return stack_read_live(reader, stack_addr, num_bytes, value_ret);
     *value_ret = 0;
     if (num_bytes == sizeof(*value_ret)) /* of constant size: one load */
         memcpy(value_ret, reader->copy + offset, sizeof(*value_ret));
