@@ -185,32 +185,42 @@ static void find_alt(struct search *search, struct debug_files *files)
         log_info("%s: dwz file %s is missing", search->module->path, (const char *)bytes);
 }
 
-/* Sets files->dwarf, unless the debug info is damaged or larger than we take. */
-static struct error *choose_dwarf(struct search *search, struct debug_files *files)
+/* Sets files->dwarf, unless the debug info is larger than we take. */
+static void choose_dwarf(struct debug_files *files)
 {
     Elf *elf = elf_file_has_dwarf(files->main) ? files->main : files->debug;
     uint64_t info_bytes;
-    struct error *err;
 
     if (!elf || !elf_file_has_dwarf(elf))
-        return NULL;
+        return;
     if (elf_file_debug_bytes(elf, &info_bytes) > DEBUG_FILES_MAX_BYTES ||
         info_bytes > DEBUG_FILES_MAX_INFO_BYTES) {
         files->is_too_large = true;
-        log_warning("%s: debug info of %llu MB is not read, names only", search->module->path,
+        log_warning("%s: debug info of %llu MB is not read, names only", files->module->path,
                     (unsigned long long)(info_bytes >> 20));
-        return NULL;
+        return;
     }
-    err = elf_file_prepare_dwarf(elf, DEBUG_FILES_MAX_BYTES, &files->buffers);
+    files->dwarf = elf;
+}
+
+struct error *debug_files_load_dwarf(struct debug_files *files)
+{
+    struct search search = {.module = files->module, .debug_dir = files->debug_dir};
+    struct error *err;
+
+    if (files->is_loaded || !files->dwarf)
+        return NULL;
+    files->is_loaded = true;
+    err = elf_file_prepare_dwarf(files->dwarf, DEBUG_FILES_MAX_BYTES, &files->buffers);
     if (err == &error_no_memory)
         return err;
     if (err) {
-        log_warning("%s: debug info is not read: %s", search->module->path, err->message);
+        log_warning("%s: debug info is not read: %s", files->module->path, err->message);
         error_destroy(err);
+        files->dwarf = NULL;
         return NULL;
     }
-    files->dwarf = elf;
-    find_alt(search, files);
+    find_alt(&search, files);
     return NULL;
 }
 
@@ -244,6 +254,8 @@ struct error *debug_files_open(const struct module *module, const char *debug_di
 
     if (!files)
         return &error_no_memory;
+    files->module = module;
+    files->debug_dir = debug_dir;
     files->debug_fd = -1;
     files->alt_fd = -1;
     if (elf_version(EV_CURRENT) != EV_NONE)
@@ -253,7 +265,7 @@ struct error *debug_files_open(const struct module *module, const char *debug_di
     if (!files->main)
         return error_create(ERROR_FAILED, NULL, "%s is not a readable ELF file", module->path);
     RETURN_IF_ERROR(find_debug_file(&search, files));
-    RETURN_IF_ERROR(choose_dwarf(&search, files));
+    choose_dwarf(files);
     files->is_go = elf_file_section(files->main, ".gopclntab", NULL) ||
                    elf_file_section(files->main, ".data.rel.ro.gopclntab", NULL);
     if (!has_symtab(files->main) && !files->debug)

@@ -23,6 +23,8 @@
 #define DEBUG_FILES_MAX_BYTES ((uint64_t)1536 << 20)
 
 struct debug_files {
+    const struct module *module;
+    const char *debug_dir;
     Elf *main;  /* the module itself, by a handle of our own: libdw inflates sections in place */
     Elf *debug; /* separate debug file, NULL = none */
     Elf *alt;   /* dwz file, NULL = none */
@@ -31,6 +33,7 @@ struct debug_files {
     char *debug_path;  /* as opened, below debug_root; NULL = none */
     bool is_go;        /* a Go program: names are not mangled, "." has a meaning of its own */
     bool is_too_large; /* there is DWARF, but beyond the limits above */
+    bool is_loaded;    /* debug_files_load_dwarf() was called */
     int debug_fd;
     int alt_fd;
     char *mini_image;
@@ -38,11 +41,16 @@ struct debug_files {
 };
 
 /* Opens all files of a module. A missing or unfit debug file is no error.
- * module: outlives the result. debug_dir: looked into before /usr/lib/debug; NULL = none.
+ * module, debug_dir: outlive the result. debug_dir: looked into before /usr/lib/debug; NULL = none.
  * files_ret: owned by the caller. Returns: NULL; error_no_memory; ERROR_FAILED when the module
  * itself cannot be read. */
 struct error *debug_files_open(const struct module *module, const char *debug_dir,
                                struct debug_files **files_ret) MUST_CHECK;
+
+/* Makes files->dwarf ready for libdw, once: inflates what is compressed and finds the dwz file.
+ * Done only when debug info is asked for; afterwards files->dwarf is NULL when it cannot be read.
+ * Returns: NULL or error_no_memory. */
+struct error *debug_files_load_dwarf(struct debug_files *files) MUST_CHECK;
 
 /* Closes all files. NULL is fine. */
 void debug_files_close(struct debug_files *files);

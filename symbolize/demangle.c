@@ -79,36 +79,45 @@ static bool looks_mangled(const char *symbol)
     return symbol[1] == 'Z' || symbol[1] == 'R' || symbol[1] == 'D' || !strncmp(symbol, "___Z", 4);
 }
 
-/* Suffixes that compilers add to clones of a function (gcc cgraph clones, LTO, llvm). */
-static bool is_clone_suffix(const char *suffix, size_t length)
+static bool is_one_of(const char *text, size_t length, const char *const *known, size_t num_known)
 {
-    static const char *const known[] = {"cold",       "constprop", "part", "isra",   "lto_priv",
-                                        "llvm",       "clone",     "hot",  "warm",   "unlikely",
-                                        "localalias", "simdclone", "cfi",  "cfi_jt", "resolver"};
-
-    if (strspn(suffix, "0123456789") == length)
-        return length > 0;
-    for (size_t i = 0; i < ARRAY_LENGTH(known); i++) {
-        if (strlen(known[i]) == length && !memcmp(suffix, known[i], length))
+    for (size_t i = 0; i < num_known; i++) {
+        if (strlen(known[i]) == length && !memcmp(text, known[i], length))
             return true;
     }
     return false;
 }
 
-/* Length of `symbol` without ".part.0.cold"-like suffixes and "@@VERSION". A number alone is only
- * dropped together with, or as, the static-variable style ".N" that gcc gives to local clones. */
+/* Tells whether `suffix` is one that compilers add to clones of a function (gcc, LTO, llvm).
+ * numbered: whether a number followed it, as in ".part.0". */
+static bool is_clone_suffix(const char *suffix, size_t length, bool numbered)
+{
+    static const char *const alone[] = {"cold",       "hot", "warm",   "unlikely",
+                                        "localalias", "cfi", "cfi_jt", "resolver"};
+    static const char *const with_number[] = {"constprop", "part",  "isra",     "lto_priv",
+                                              "llvm",      "clone", "simdclone"};
+
+    if (strspn(suffix, "0123456789") >= length)
+        return length > 0 && !numbered;
+    return is_one_of(suffix, length, alone, ARRAY_LENGTH(alone)) ||
+           (numbered && is_one_of(suffix, length, with_number, ARRAY_LENGTH(with_number)));
+}
+
+/* Length of `symbol` without ".part.0.cold"-like suffixes and "@@VERSION". */
 static size_t length_without_suffixes(const char *symbol)
 {
     const char *at = strchr(symbol, '@');
     size_t length = at && at != symbol ? (size_t)(at - symbol) : strlen(symbol);
+    bool numbered = false;
 
     while (length > 0) {
         size_t dot = length;
 
         while (dot > 0 && symbol[dot - 1] != '.')
             dot--;
-        if (dot <= 1 || !is_clone_suffix(symbol + dot, length - dot))
+        if (dot <= 1 || !is_clone_suffix(symbol + dot, length - dot, numbered))
             break;
+        numbered = symbol[dot] >= '0' && symbol[dot] <= '9';
         length = dot - 1;
     }
     return length;

@@ -33,7 +33,10 @@ static struct error *dwarf_open(const struct symbolize_input *input, void **stat
     CLEANUP(dwarf_close) struct dwarf_state *state = NULL;
 
     *state_ret = NULL;
-    if (!input->files || !input->files->dwarf)
+    if (!input->files)
+        return NULL;
+    RETURN_IF_ERROR(debug_files_load_dwarf(input->files));
+    if (!input->files->dwarf)
         return NULL;
     state = calloc(1, sizeof(*state));
     if (!state)

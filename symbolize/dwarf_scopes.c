@@ -16,12 +16,14 @@ struct walk_level {
     Dwarf_Die die;
     uint32_t scope;
     uint32_t nesting; /* how many scopes are around it */
+    bool in_function;
 };
 
 struct walk {
     struct dwarf_scopes *scopes;
     struct interval *intervals;
     size_t num_intervals, intervals_capacity;
+    bool is_c; /* C or C++ */
     struct walk_level levels[SCOPES_MAX_DEPTH];
 };
 
@@ -53,7 +55,29 @@ static struct error *add_intervals(struct walk *walk, Dwarf_Die *die, uint32_t s
     return NULL;
 }
 
-static bool may_hold_functions(int tag)
+/* gcc and clang put the code of C and C++ member functions, and of functions of local classes,
+ * outside of the classes, which hold but declarations: half of the DIEs of a large program. */
+static bool is_c_family(int language)
+{
+    switch (language) {
+    case DW_LANG_C89:
+    case DW_LANG_C:
+    case DW_LANG_C99:
+    case DW_LANG_C11:
+    case DW_LANG_C_plus_plus:
+    case DW_LANG_C_plus_plus_03:
+    case DW_LANG_C_plus_plus_11:
+    case DW_LANG_C_plus_plus_14:
+    case 0x2b: /* DW_LANG_C_plus_plus_17 */
+    case 0x2c: /* DW_LANG_C17 */
+    case 0x2e: /* DW_LANG_C_plus_plus_20 */
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool may_hold_functions(int tag, bool skip_classes)
 {
     switch (tag) {
     case DW_TAG_subprogram:
@@ -64,13 +88,14 @@ static bool may_hold_functions(int tag)
     case DW_TAG_with_stmt:
     case DW_TAG_namespace:
     case DW_TAG_module:
+        return true;
     case DW_TAG_class_type:
     case DW_TAG_structure_type:
     case DW_TAG_union_type:
     case DW_TAG_interface_type:
     case DW_TAG_enumeration_type: /* Rust: impl blocks of enums */
     case DW_TAG_variant_part:
-        return true;
+        return !skip_classes;
     default:
         return false;
     }
@@ -89,7 +114,8 @@ static struct error *visit(struct walk *walk, struct walk_level *level,
 
     child_ret->scope = level->scope;
     child_ret->nesting = level->nesting;
-    *descend_ret = may_hold_functions(tag);
+    child_ret->in_function = level->in_function || is_function;
+    *descend_ret = may_hold_functions(tag, walk->is_c && !level->in_function);
     if ((!is_function && tag != DW_TAG_inlined_subroutine) || number == DWARF_SCOPE_NONE - 1)
         return NULL;
     RETURN_IF_ERROR(
@@ -128,7 +154,6 @@ static struct error *walk_unit(struct walk *walk, Dwarf_Die *unit_die, uint64_t 
     size_t depth = 0;
 
     walk->levels[0].scope = DWARF_SCOPE_NONE;
-    walk->levels[0].nesting = 0;
     if (dwarf_child(unit_die, &walk->levels[0].die) != 0)
         return NULL;
     for (uint64_t num_dies = 1; num_dies <= max_dies; num_dies++) {
@@ -159,6 +184,7 @@ struct error *dwarf_scopes_create(Dwarf_Die *unit_die, uint64_t max_dies, uint64
     if (!scopes || !walk)
         return &error_no_memory;
     walk->scopes = scopes;
+    walk->is_c = is_c_family(dwarf_srclang(unit_die));
     err = walk_unit(walk, unit_die, max_dies, deadline_ns);
     intervals = walk->intervals;
     if (err)

@@ -79,7 +79,7 @@ static inline bool fixture_has(const char *program)
 {
     char command[128];
 
-    snprintf(command, sizeof(command), "command -v %s >/dev/null 2>&1", program);
+    snprintf(command, sizeof(command), "command -v %.90s >/dev/null 2>&1", program);
     return fixture_run(command) == 0;
 }
 

@@ -63,6 +63,8 @@ static void clone_suffixes_and_versions_are_dropped(void **state)
     expect("foo.lto_priv.12", "foo");
     expect("memcpy@@GLIBC_2.14", "memcpy");
     expect("foo.bar", "foo.bar");
+    expect("runtime.clone", "runtime.clone");
+    expect("foo.1234", "foo");
     expect(".cold", ".cold");
 }
 
