@@ -22,9 +22,12 @@ __asm__(".pushsection .rodata\n"
         "bpf_filter_object:\n"
         ".incbin \"sampler/bpf/filter.bpf.o\"\n"
         "bpf_filter_object_limit:\n"
+        ".balign 8\n"
+        "bpf_filter_object_bytes:\n"
+        ".quad bpf_filter_object_limit - bpf_filter_object\n"
         ".popsection\n");
 extern const char bpf_filter_object[];
-extern const char bpf_filter_object_limit[];
+extern const uint64_t bpf_filter_object_bytes;
 
 #define NUM_TRACEPOINTS 3
 
@@ -104,8 +107,7 @@ static struct error *load(struct bpf_filter *filter, bool follow_children)
     struct bpf_program *fork_program;
     int err;
 
-    filter->object = bpf_object__open_mem(
-        bpf_filter_object, (size_t)(bpf_filter_object_limit - bpf_filter_object), NULL);
+    filter->object = bpf_object__open_mem(bpf_filter_object, bpf_filter_object_bytes, NULL);
     if (!filter->object)
         return refusal(errno, "can't read the BPF filter");
     fork_program = bpf_object__find_program_by_name(filter->object, "follow_fork");
