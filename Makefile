@@ -90,7 +90,8 @@ quote = '$(subst ','\'',$(1))'
 unit: $(UNIT_BINS)
 $(O)/tests/%: tests/%.c $(O)/libcprofiler.a
 	$(call say,TEST,$@)
-	$(Q)mkdir -p $(@D) && $(COMPILE) -o $@ $< $(O)/libcprofiler.a -lcmocka $(LDFLAGS) $(ALL_LDLIBS)
+	$(Q)mkdir -p $(@D) && $(COMPILE) -o $@ $< $(O)/libcprofiler.a -lcmocka $(LDFLAGS) $(ALL_LDLIBS) $(PEER_LIBS)
+$(O)/tests/bench/bench_unwind: PEER_LIBS := -lunwind-x86_64 -lunwind
 
 # Fuzzers: libFuzzer programs over a library of their own, built with the same sanitizers.
 fuzz-build: $(FUZZ_BINS)
@@ -134,7 +135,7 @@ lint: ## run the lints of tests/lint alone
 	$(Q)$(PYTEST) tests/lint
 
 bench: ## measure overhead and speed on this machine, print the tables of docs/overhead.md
-	$(Q).ci/packages check
+	$(Q).ci/packages bench
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all bench-build
 	$(Q)O=$(abspath $(O)) .ci/bench
 bench-build: $(BENCH_BINS)

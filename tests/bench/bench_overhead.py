@@ -1,4 +1,4 @@
-"""What profiling costs the target and the machine: the tables of docs/overhead.md, as Markdown.
+"""What each engine costs the target, by rate: tables of docs/overhead.md, as Markdown.
 
 Every figure is the median of rounds in which all rows take turns, so that a slow minute of the machine
 hits all of them. Ratios are within one round. Environment: O, ROUNDS (5).
@@ -6,7 +6,6 @@ hits all of them. Ratios are within one round. Environment: O, ROUNDS (5).
 import os
 import platform
 import re
-import signal
 import statistics
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import time
 from pathlib import Path
 
 from harness import workloads
-from harness.paths import cprofiler_path, find_perf
+from harness.paths import cprofiler_path
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 MODES = [("cpu-wide", 99), ("cpu-wide", 999), ("per-task", 99), ("per-task", 999)]
@@ -27,9 +26,6 @@ QUERY = ("CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT, c REAL);"
          "SELECT count(*), sum(length(x.b)) FROM t x JOIN t y ON x.a = y.a + 1 WHERE x.b LIKE '%7%';"
          "SELECT b, avg(c) FROM t GROUP BY b ORDER BY 2 DESC LIMIT 3;"
          "SELECT count(DISTINCT replace(b, '3', 'x')) FROM t;")
-ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(hex(x)) FROM n;"
-RECORD_SECONDS = 4
-RECORD_HZ = 997
 
 
 def run(command):
@@ -82,47 +78,6 @@ def print_ratios(title, measure, folder):
         print(f"| {engine}, {hz} Hz | {statistics.median(values):.3f} | {min(values):.3f} to {max(values):.3f} |")
 
 
-def finish(process):
-    """Waits for a recorder. Returns its own CPU seconds and its peak memory in MB."""
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(f"{process.args} ended with wait status {status}")
-    process.returncode = 0
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-
-
-def record_cost(command, file):
-    """Attaches a recorder to a busy sqlite3. Returns CPU seconds, MB of memory, MB of file."""
-    with subprocess.Popen(["sqlite3", ":memory:", ENDLESS], stdout=subprocess.DEVNULL) as target:
-        try:
-            time.sleep(0.3)
-            words = [str(word).replace("PID", str(target.pid)) for word in command]
-            with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as recorder:
-                cpu_s, rss_mb = finish(recorder)
-        finally:
-            target.send_signal(signal.SIGKILL)
-    return cpu_s, rss_mb, file.stat().st_size / 1e6
-
-
-def print_costs(folder):
-    """One table: what the recorders themselves take, names and lines included for ours."""
-    ours, theirs = folder / "cost.pprof", folder / "perf.data"
-    rows = {f"cprofiler, {RECORD_HZ} Hz, to the named profile": (
-        [cprofiler_path(), "record", "-q", "-F", RECORD_HZ, "-d", RECORD_SECONDS, "-o", ours, "-p", "PID"], ours)}
-    if find_perf():
-        rows["perf record --call-graph dwarf,32768, without perf script"] = (
-            ["perf", "record", "-q", "-e", "cpu-clock", "-F", RECORD_HZ, "--call-graph", "dwarf,32768", "-o",
-             theirs, "-p", "PID", "--", "sleep", RECORD_SECONDS], theirs)
-    costs = {name: [] for name in rows}
-    for _ in range(ROUNDS):
-        for name, (command, file) in rows.items():
-            costs[name].append(record_cost(command, file))
-    print(f"\n| {RECORD_SECONDS} s attached to a busy sqlite3 | CPU s | memory MB | file MB |\n|---|---|---|---|")
-    for name, values in costs.items():
-        cpu_s, rss_mb, file_mb = (statistics.median(column) for column in zip(*values))
-        print(f"| {name} | {cpu_s:.2f} | {rss_mb:.0f} | {file_mb:.2f} |")
-
-
 def main():
     """Prints all tables."""
     version = run([cprofiler_path(), "version"]).strip()
@@ -133,7 +88,6 @@ def main():
         folder = Path(name)
         print_ratios("CPU time of sqlite3 for a fixed load", sqlite_cpu_s, folder)
         print_ratios("wall time of a million futex hand-overs", pingpong_wall_s, folder)
-        print_costs(folder)
 
 
 if __name__ == "__main__":
