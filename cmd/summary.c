@@ -175,11 +175,8 @@ static const char *symbol_remedy(uint32_t mapping_kind)
     }
 }
 
-static void print_quality(const struct session *session, const struct figures *figures,
-                          FILE *stream)
+static void print_shares(const struct session *session, const struct figures *figures, FILE *stream)
 {
-    const uint64_t *losses = session->cpu.loss.counts;
-
     fprintf(stream, "  stacks complete %.1f %%, frames named %.1f %%",
             100 * figures->complete_share, 100 * figures->named_share);
     if (figures->worst_path) {
@@ -189,7 +186,17 @@ static void print_quality(const struct session *session, const struct figures *f
                 (unsigned long long)session->symbols.worst_num_locations,
                 symbol_remedy(figures->worst_kind));
     }
-    fprintf(stream, "\n  lost %llu, throttled %llu, truncated %llu",
+    fputc('\n', stream);
+}
+
+static void print_quality(const struct session *session, const struct figures *figures,
+                          FILE *stream)
+{
+    const uint64_t *losses = session->cpu.loss.counts;
+
+    if (session->num_samples)
+        print_shares(session, figures, stream);
+    fprintf(stream, "  lost %llu, throttled %llu, truncated %llu",
             (unsigned long long)losses[LOSS_LOST], (unsigned long long)losses[LOSS_THROTTLED],
             (unsigned long long)losses[LOSS_TRUNCATED]);
     for (int kind = 0; kind < LOSS_NUM_KINDS; kind++)
