@@ -79,9 +79,8 @@ static struct error *pprof_ids_add_label(struct pprof_ids *ids, const struct lab
             return NULL;
     } else {
         RETURN_IF_ERROR(pprof_ids_string(ids, label->unit, &written.unit));
-        /* pprof takes the key for the unit where there is none: this says the same. */
         if (written.num == 0 && written.unit == 0)
-            written.unit = written.key;
+            return NULL;
     }
     RETURN_IF_ERROR(array_reserve(&ids->labels, &ids->labels_capacity, ids->num_labels + 1,
                                   sizeof(*ids->labels)));

@@ -47,7 +47,9 @@ struct stack {
     uint32_t num_locations;
 };
 
-/* One label: a string value (str != 0) or a number with a unit (unit may be 0). */
+/* One label: a string value (str != 0) or a number with a unit (unit may be 0). A label with str,
+ * num and unit 0 says nothing, as in pprof, and is not written: a number that may be 0 needs a
+ * unit. */
 struct label {
     uint32_t key; /* string id */
     uint32_t str; /* string id, 0 for a numeric label */

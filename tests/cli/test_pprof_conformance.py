@@ -66,7 +66,11 @@ def recorded(cprofiler, workload, tmp_path_factory):
     def mapped_jit():
         return [build_program("jitwork", folder), "1", "/tmp"], {}
 
-    kinds = {f.__name__: f for f in (shares, threads, cxx, odd, nosymbols, noreturn, kernel, jit, mapped_jit)}
+    def unnamed():
+        return [build_program("unnamed", folder), "1"], {}
+
+    kinds = {f.__name__: f for f in (shares, threads, cxx, odd, nosymbols, noreturn, kernel, jit, mapped_jit,
+                                     unnamed)}
 
     @functools.lru_cache(maxsize=None)
     def get(kind):
@@ -79,7 +83,8 @@ def recorded(cprofiler, workload, tmp_path_factory):
             map_file.unlink()
 
 
-KINDS = ["shares", "threads", "cxx", "odd", "nosymbols", "noreturn", "kernel", "jit", "mapped_jit"]
+KINDS = ["shares", "threads", "cxx", "odd", "nosymbols", "noreturn", "kernel", "jit", "mapped_jit",
+         "unnamed"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -396,6 +401,15 @@ def test_31_labels_select_threads(recorded, go_pprof):
     names = {s.labels["thread_name"] for s in profile.samples}
     assert {"worker-0", "worker-1", "worker-2", "worker-3"} <= names
     checks.check_31_labels(profile, go_pprof, recorded("threads").file)
+
+
+def test_31_thread_without_a_name_has_no_name_label(recorded):
+    profile = recorded("unnamed").profile
+    unnamed = [s for s in profile.samples if "burn_namelessly" in s.names]
+    assert unnamed
+    for sample in unnamed:
+        assert sample.labels.get("thread_name", "text") and sample.labels.get("comm", "text")
+        assert sample.labels["thread_id"]
 
 
 def test_32_comments_are_shown(recorded, go_pprof, workload):

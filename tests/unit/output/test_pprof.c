@@ -141,19 +141,26 @@ static void samples_come_largest_first_and_empty_ones_not_at_all(void **state UN
     assert_int_equal(copy.message->sample[2]->value[0], 1);
 }
 
-static void number_zero_gets_its_key_as_unit(void **state UNUSED)
+static void number_zero_with_a_unit_is_kept_and_empty_labels_are_not(void **state UNUSED)
 {
     CLEANUP(sample_profile_deinit) struct sample_profile sample;
     CLEANUP(pprof_file_copy_deinit) struct pprof_file_copy copy;
-    const Perftools__Profiles__Label *label;
+    CLEANUP(free) char *output = NULL;
+    struct label labels[3];
+    uint32_t label_set;
 
     sample_profile_init(&sample);
-    sample_add_chain(&sample, sample_labels(&sample, 0, 0, "idle"), 50);
+    labels[0] =
+        (struct label){.key = sample_string(&sample, "cpu"), .unit = sample_string(&sample, "cpu")};
+    labels[1] = (struct label){.key = sample_string(&sample, "comm")};
+    labels[2] = (struct label){.num = 5};
+    assert_no_error(stack_table_add_label_set(&sample.table, labels, 3, &label_set));
+    sample_add_chain(&sample, label_set, 50);
     pprof_file_copy_init(&copy, &sample.profile);
-    label = copy.message->sample[0]->label[0];
-    assert_string_equal(pprof_file_string(&copy, label->key), "pid");
-    assert_string_equal(pprof_file_string(&copy, label->num_unit), "pid");
-    assert_int_equal(copy.message->sample[1]->label[0]->num_unit, 0);
+    assert_int_equal(copy.message->sample[0]->n_label, 1);
+    assert_string_equal(pprof_file_string(&copy, copy.message->sample[0]->label[0]->key), "cpu");
+    output = run_go_pprof("-top -tagfocus=cpu=0cpu", copy.path);
+    assert_non_null(strstr(output, "Showing nodes accounting for 500ms"));
 }
 
 static void types_period_time_and_comments_are_written(void **state UNUSED)
@@ -246,7 +253,7 @@ int main(void)
         cmocka_unit_test(reason_frame_is_a_location_without_mapping),
         cmocka_unit_test(labels_that_differ_only_in_broken_bytes_become_one_sample),
         cmocka_unit_test(samples_come_largest_first_and_empty_ones_not_at_all),
-        cmocka_unit_test(number_zero_gets_its_key_as_unit),
+        cmocka_unit_test(number_zero_with_a_unit_is_kept_and_empty_labels_are_not),
         cmocka_unit_test(types_period_time_and_comments_are_written),
         cmocka_unit_test(go_pprof_shows_the_sums),
         cmocka_unit_test(go_pprof_finds_threads_by_label),
