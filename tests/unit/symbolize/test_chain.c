@@ -365,6 +365,37 @@ static void vdso_is_named(void **state)
     fixture_close(&fixture);
 }
 
+/* Where kallsyms is restricted, the frame is honest about it. */
+static void kernel_addresses_are_named_or_restricted(void **state)
+{
+    struct mapping mapping = {.start = 0xffffffff80000000,
+                              .limit = UINT64_MAX,
+                              .kind = MAPPING_KERNEL,
+                              .module = MAPPING_NO_MODULE};
+    struct fixture fixture = {0};
+    unsigned long long address = 0;
+    FILE *file = popen("awk '$3 == \"vfs_read\" { print $1 }' /proc/kallsyms", "r");
+    uint32_t location;
+
+    (void)state;
+    assert_non_null(file);
+    if (fscanf(file, "%llx", &address) != 1)
+        address = 0;
+    pclose(file);
+    assert_null(stack_table_init(&fixture.table));
+    assert_null(target_create(&fixture.table, &fixture.target));
+    assert_null(stack_table_add_mapping(&fixture.table, &mapping, &fixture.mappings[0]));
+    fixture.num_mappings = 1;
+    location = fixture_add(&fixture, address ? address + 1 : 0xffffffff81000001);
+    fixture_symbolize(&fixture, &with_inlines);
+    assert_string_equal(fixture_name(&fixture, location, 0), address ? "vfs_read" : "[kernel]");
+    if (address)
+        assert_string_equal(fixture_path(&fixture, location, 0), "vmlinux");
+    assert_true(stack_table_mapping(&fixture.table, 1)->has_functions);
+    assert_false(stack_table_mapping(&fixture.table, 1)->has_filenames);
+    fixture_close(&fixture);
+}
+
 static void every_location_gets_a_line_of_its_own(void **state)
 {
     struct mapping mapping = {.start = 0x1000,
@@ -450,6 +481,7 @@ int main(void)
         cmocka_unit_test(plt_stubs_are_named),
         cmocka_unit_test(stripped_go_program_is_named_by_its_own_table),
         cmocka_unit_test(vdso_is_named),
+        cmocka_unit_test(kernel_addresses_are_named_or_restricted),
         cmocka_unit_test(every_location_gets_a_line_of_its_own),
         cmocka_unit_test(expired_time_limit_names_synthetically_and_counts),
         cmocka_unit_test(known_locations_are_left_alone),
