@@ -13,6 +13,7 @@ enum {
     MAX_ROWS = 1024,           /* rows kept for rules that don't fit an entry: 300 KB at most */
     WORK_PER_STACK = 2 << 20,  /* CFI instructions and expression steps: about 10 ms */
     MAX_LEAF_BYTES = 1 << 16,  /* of a function without CFI, from its start to the pc */
+    MAX_EXECVE_NS = 100000000, /* how long an execve may take to set up the new program */
     MAX_FRAME_BYTES = 1 << 24, /* a frame pointer farther above the stack pointer is none */
 };
 
@@ -575,6 +576,15 @@ static void push_leaf(struct process *process, const struct sample *sample, stru
         callchain_push(chain, vma_profile_pc(vma, pc), vma->mapping, REASON_NONE);
 }
 
+/* Tells whether a sample hit inside execve after the old program was gone: the user registers are
+ * still the old program's, the mappings the new one's. There is no user stack then. */
+static bool is_inside_execve(const struct process *process, const struct sample *sample)
+{
+    return sample->in_kernel && process->exec_time_ns &&
+           sample->time_ns - process->exec_time_ns < MAX_EXECVE_NS &&
+           !(process->maps && maps_find(process->maps, sample->regs[SAMPLE_REG_IP]));
+}
+
 static void cfi_unwind(struct unwinder *unwinder, struct process *process,
                        const struct sample *sample, uint32_t kernel_mapping,
                        struct callchain *chain_ret)
@@ -586,6 +596,9 @@ static void cfi_unwind(struct unwinder *unwinder, struct process *process,
     if (sample->is_32bit) {
         push_leaf(process, sample, chain_ret);
         reason = REASON_32BIT;
+    } else if (sample->has_user_regs && chain_ret->num_frames &&
+               is_inside_execve(process, sample)) {
+        reason = REASON_NONE;
     } else if (sample->has_user_regs) {
         reason = unwind_user(unwinder, process, sample, chain_ret);
     } else if (!sample->in_kernel) {

@@ -398,6 +398,35 @@ static void samples_without_user_part_yield_a_frame(void **state)
     end();
 }
 
+/* Between the end of the old program and the start of the new one the registers belong to neither.
+ */
+static void sample_inside_execve_is_complete_in_the_kernel(void **state)
+{
+    static const uint64_t kernel_pcs[] = {0xffffffff81000100, 0xffffffff81000200};
+    const struct unwind_options options = {0};
+    struct unwinder *unwinder;
+
+    (void)state;
+    begin(run_jit, true);
+    assert_null(unwind_cfi.create(&options, fixture.target, &unwinder));
+    fixture.sample.in_kernel = true;
+    fixture.sample.kernel_pcs = kernel_pcs;
+    fixture.sample.num_kernel_pcs = 2;
+    fixture.sample.regs[SAMPLE_REG_IP] = 0x1000; /* where the new program has nothing */
+    fixture.sample.time_ns = 5000000000;
+    fixture.process->exec_time_ns = fixture.sample.time_ns - 1000000;
+
+    unwind_cfi.unwind(unwinder, fixture.process, &fixture.sample, 7, &fixture.chain);
+    assert_int_equal(fixture.chain.stop, REASON_NONE);
+    assert_int_equal(fixture.chain.num_frames, 2);
+
+    fixture.process->exec_time_ns = 1000000; /* long ago: that pc should have been known */
+    unwind_cfi.unwind(unwinder, fixture.process, &fixture.sample, 7, &fixture.chain);
+    assert_ends_with(REASON_NO_MAPPING);
+    unwind_cfi.destroy(unwinder);
+    end();
+}
+
 /* Random stacks and registers: any chain, but at least one frame, a reason, and in bounded time. */
 static void random_stacks_end_in_bounded_time(void **state)
 {
@@ -455,6 +484,7 @@ int main(void)
         cmocka_unit_test(trampoline_without_cfi_leads_to_the_interrupted_code),
         cmocka_unit_test(pc_outside_every_mapping_is_named),
         cmocka_unit_test(samples_without_user_part_yield_a_frame),
+        cmocka_unit_test(sample_inside_execve_is_complete_in_the_kernel),
         cmocka_unit_test(random_stacks_end_in_bounded_time),
     };
 
