@@ -7,6 +7,7 @@
 #include "cmd/options.h"
 #include "output/pprof_reader.h"
 #include "output/top.h"
+#include "symbolize/symbolize.h"
 
 #define MAX_ROWS 1000000000
 
@@ -54,6 +55,34 @@ static inline void cleanup_report_input_deinit(struct report_input *input)
     stack_table_deinit(&input->table);
 }
 
+static inline void cleanup_arena_deinit(struct arena *arena)
+{
+    arena_deinit(arena);
+}
+
+/* Gives readable names to functions that have only the linker's, as some tools write them. */
+static struct error *demangle_functions(struct stack_table *table)
+{
+    CLEANUP(arena_deinit) struct arena arena;
+
+    arena_init(&arena);
+    for (size_t i = 0; i < table->num_functions; i++) {
+        struct function *function = &table->functions[i];
+        const char *symbol = string_table_get(&table->strings, function->system_name);
+        const char *name;
+
+        if (function->name != 0 && function->name != function->system_name)
+            continue;
+        if (strncmp(symbol, "_Z", 2) != 0 && strncmp(symbol, "_R", 2) != 0)
+            continue;
+        name = symbol_demangle(&arena, symbol);
+        if (!name)
+            return &error_no_memory;
+        RETURN_IF_ERROR(string_table_add(&table->strings, name, &function->name));
+    }
+    return NULL;
+}
+
 /* The error for a type that the profile does not have; the hint lists those that it has. */
 static struct error *explain_unknown_type(const struct profile *profile, const char *path,
                                           const char *type)
@@ -89,6 +118,7 @@ static struct error *run_report(int argc, char **argv, int *status_ret)
     signal(SIGPIPE, SIG_DFL);
     path = argv[first_word];
     RETURN_IF_ERROR(pprof_read_file(path, &input.table, &input.profile));
+    RETURN_IF_ERROR(demangle_functions(&input.table));
     column = top_default_column(&input.profile);
     if (options.type && !top_find_column(&input.profile, options.type, &column))
         return explain_unknown_type(&input.profile, path, options.type);

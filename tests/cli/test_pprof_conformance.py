@@ -150,7 +150,7 @@ def test_09_idle_target_gives_a_valid_profile(cprofiler, go_pprof, tmp_path):
 
 def wait_for_samples():
     """Long enough that something is recorded."""
-    time.sleep(1)
+    time.sleep(1.5)
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -216,3 +216,21 @@ def test_table_of_odd_profile_is_that_of_go_pprof(cprofiler, go_pprof, tmp_path,
     path = RandomProfile(seed).write(tmp_path / "odd.pprof")
     for view in ("flat", list(VIEWS)[1 + seed % 4]):
         assert_same(cprofiler, go_pprof, path, view)
+
+
+def test_names_of_the_linker_are_made_readable(cprofiler, go_pprof, tmp_path):
+    """Rust (both manglings), C++, clones: files of other tools may have nothing else."""
+    odd = RandomProfile(1)
+    names = {"_ZN2ns4leafEi": "ns::leaf", "_ZNK2ns5Thing3getEv": "ns::Thing::get", "_ZN2nsclEv": "ns::operator()",
+             "_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE": "core::fmt::Write::write_fmt",
+             "_RNvC6_123foo3bar": "123foo::bar", "_Znot_mangled": "_Znot_mangled", "_start": "_start"}
+    for number, name in enumerate(names):
+        odd.profile.function.add(id=10 ** 7 + number, name=odd.string(name), system_name=odd.string(name))
+        odd.profile.location.add(id=10 ** 7 + number).line.add(function_id=10 ** 7 + number)
+        odd.profile.sample.add(location_id=[10 ** 7 + number], value=[10 ** 15] * len(odd.profile.sample_type))
+    del odd.profile.string_table[:]
+    odd.profile.string_table.extend(odd.strings)
+    path = odd.write(tmp_path / "mangled.pprof")
+    assert_same(cprofiler, go_pprof, path, "flat")
+    shown = cprofiler("report", path, check=True).stdout.decode()
+    assert all(f"%  {name}\n" in shown for name in names.values()), shown
