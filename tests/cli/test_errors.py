@@ -125,7 +125,7 @@ def test_pid_gone_meanwhile_keeps_what_was_recorded(cprofiler, workload, tmp_pat
         target.kill()
         _, errors = recorder.communicate(timeout=20)
     assert recorder.returncode == 0, errors
-    assert Profile(tmp_path / "p").total() > 0.2e9
+    assert Profile(tmp_path / "p").total() > 0.05e9
 
 
 def test_pid_that_goes_while_we_attach(cprofiler, tmp_path):

@@ -22,7 +22,7 @@ def test_attach_by_pid_for_a_given_time(cprofiler, busy, tmp_path):
     got = attach(cprofiler, tmp_path, busy.pid, 1.5)
     assert 1.4 < time.monotonic() - start < 4
     assert got.profile.duration_seconds == pytest.approx(1.5, rel=0.05)
-    assert got.profile.total() > 0.5e9
+    assert got.profile.total() > 0.2e9
     assert {s.labels["pid"] for s in got.profile.samples} == {busy.pid}
     assert busy.poll() is None
 
@@ -76,7 +76,7 @@ def test_end_of_the_target_ends_the_recording(cprofiler, workload, tmp_path):
         start = time.monotonic()
         done = cprofiler("record", "-o", tmp_path / "p", "-d", "30", "-p", target.pid, check=True)
     assert time.monotonic() - start < 5, done.stderr
-    assert Profile(tmp_path / "p").total() > 0.5e9
+    assert Profile(tmp_path / "p").total() > 0.2e9
 
 
 def test_attach_twice_in_a_row_gives_the_same_picture(cprofiler, busy, tmp_path):
