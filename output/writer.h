@@ -17,7 +17,8 @@ struct writer_ops {
     struct error *(*write)(const struct profile *profile, int fd, const char *name);
 };
 
-/* gzipped profile.proto: self-contained, dense ids, valid UTF-8; equal profiles give equal bytes. */
+/* gzipped profile.proto: self-contained, dense ids, valid UTF-8; equal profiles give equal bytes.
+ */
 extern const struct writer_ops writer_pprof;
 
 #endif

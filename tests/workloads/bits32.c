@@ -1,5 +1,5 @@
-/* A 32-bit process without a C library: burns about two seconds, then says so. Built by -m32 -nostdlib.
- * Source: int 0x80 system calls of i386 (syscall(2)). */
+/* A 32-bit process without a C library: burns about two seconds, then says so. Built by -m32
+ * -nostdlib. Source: int 0x80 system calls of i386 (syscall(2)). */
 static int call_kernel(int number, int a, const void *b, int c)
 {
     int result;

@@ -1,7 +1,7 @@
 /* Threads asleep in calls that return EINTR when a debugger touches them: blocked.
  *
- * epoll_wait, recv with a timeout, semtimedop and sigtimedwait, until a byte comes on stdin. The truth
- * is how often each ended with EINTR: 0, unless somebody interrupted. Source: signal(7).
+ * epoll_wait, recv with a timeout, semtimedop and sigtimedwait, until a byte comes on stdin. The
+ * truth is how often each ended with EINTR: 0, unless somebody interrupted. Source: signal(7).
  */
 #include <errno.h>
 #include <pthread.h>
@@ -67,7 +67,8 @@ static void *wait_in_sigtimedwait(void *nothing)
 
 int main(void)
 {
-    void *(*const calls[])(void *) = {wait_in_epoll, wait_in_recv, wait_in_semtimedop, wait_in_sigtimedwait};
+    void *(*const calls[])(void *) = {wait_in_epoll, wait_in_recv, wait_in_semtimedop,
+                                      wait_in_sigtimedwait};
     pthread_t threads[NUM_CALLS];
     sigset_t set;
     char byte;

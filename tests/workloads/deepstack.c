@@ -19,7 +19,8 @@ APART uint64_t wide_frame(uint64_t x, long frames)
 
 int main(int argc, char **argv)
 {
-    uint64_t budget_ns = (uint64_t)(argument(argc, argv, 1, 2) * 1e9), start = thread_cpu_ns(), x = 1;
+    uint64_t budget_ns = (uint64_t)(argument(argc, argv, 1, 2) * 1e9), start = thread_cpu_ns(),
+             x = 1;
     long frames = (long)argument(argc, argv, 2, 12);
     while (thread_cpu_ns() - start < budget_ns)
         x = wide_frame(x, frames);

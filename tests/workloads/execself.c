@@ -17,7 +17,8 @@ int main(int argc, char **argv)
 {
     double seconds = argument(argc, argv, 1, 2);
     long times = (long)argument(argc, argv, 2, 1), stage = (long)argument(argc, argv, 3, 0);
-    uint64_t budget_ns = (uint64_t)(seconds * 1e9 / (double)(times + 1)), start = thread_cpu_ns(), x = 1;
+    uint64_t budget_ns = (uint64_t)(seconds * 1e9 / (double)(times + 1)), start = thread_cpu_ns(),
+             x = 1;
     uint32_t seed = 3;
     while (thread_cpu_ns() - start < budget_ns) {
         long rounds = 20000 + (long)(next_random(&seed) % 40000);
@@ -26,7 +27,8 @@ int main(int argc, char **argv)
     if (stage < times) {
         char next[24];
         snprintf(next, sizeof(next), "%ld", stage + 1);
-        execl("/proc/self/exe", argv[0], argc > 1 ? argv[1] : "2", argc > 2 ? argv[2] : "1", next, (char *)NULL);
+        execl("/proc/self/exe", argv[0], argc > 1 ? argv[1] : "2", argc > 2 ? argv[2] : "1", next,
+              (char *)NULL);
         return 3;
     }
     truth_begin(x);

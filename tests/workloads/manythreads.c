@@ -1,6 +1,6 @@
 /* N idle threads and one that measures how late it wakes: manythreads [N [SECONDS]].
- * For the time an attach takes, and for the stall it causes: the longest gap between two reads of the clock
- * by a thread that never sleeps. */
+ * For the time an attach takes, and for the stall it causes: the longest gap between two reads of
+ * the clock by a thread that never sleeps. */
 #include <pthread.h>
 #include <unistd.h>
 

@@ -1,8 +1,8 @@
 /* A call that never returns as the last instruction of its function: noreturn [SECONDS].
  *
  * The return address then belongs to the next function in the text, `wrong_neighbour`, whose unwind
- * rules differ: only a profiler that looks up return address - 1 finds `true_caller` and main. Built with
- * -falign-functions=1 and functions kept in this order.
+ * rules differ: only a profiler that looks up return address - 1 finds `true_caller` and main.
+ * Built with -falign-functions=1 and functions kept in this order.
  */
 #include <setjmp.h>
 

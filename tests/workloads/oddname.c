@@ -10,7 +10,8 @@ APART uint64_t burn_oddly(uint64_t x, long rounds)
 
 int main(int argc, char **argv)
 {
-    uint64_t budget_ns = (uint64_t)(argument(argc, argv, 1, 2) * 1e9), start = thread_cpu_ns(), x = 1;
+    uint64_t budget_ns = (uint64_t)(argument(argc, argv, 1, 2) * 1e9), start = thread_cpu_ns(),
+             x = 1;
     uint32_t seed = 29;
     prctl(PR_SET_NAME, "a\xff\xfe\"b) R 1\n\\");
     while (thread_cpu_ns() - start < budget_ns)

@@ -24,7 +24,8 @@ int main(int argc, char **argv)
     uint64_t budget_ns = (uint64_t)(argument(argc, argv, 1, 2) * 1e9 / (double)loads), x = 1;
     for (long i = 0; i < loads; i++) {
         void *plugin = dlopen(path, RTLD_NOW);
-        uint64_t (*entry)(uint64_t, long) = plugin ? (uint64_t(*)(uint64_t, long))dlsym(plugin, "plugin_entry") : NULL;
+        uint64_t (*entry)(uint64_t, long) =
+            plugin ? (uint64_t(*)(uint64_t, long))dlsym(plugin, "plugin_entry") : NULL;
         if (!entry)
             return 4;
         x = call_plugin(entry, x, budget_ns);

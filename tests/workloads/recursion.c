@@ -17,7 +17,8 @@ APART uint64_t descend(uint64_t x, long depth)
 
 int main(int argc, char **argv)
 {
-    uint64_t budget_ns = (uint64_t)(argument(argc, argv, 1, 2) * 1e9), start = thread_cpu_ns(), x = 1;
+    uint64_t budget_ns = (uint64_t)(argument(argc, argv, 1, 2) * 1e9), start = thread_cpu_ns(),
+             x = 1;
     long depth = (long)argument(argc, argv, 2, 3000);
     while (thread_cpu_ns() - start < budget_ns)
         x = descend(x, depth);

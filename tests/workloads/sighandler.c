@@ -35,7 +35,8 @@ APART uint64_t interrupted(uint64_t x, long rounds)
 int main(int argc, char **argv)
 {
     static char other_stack[65536];
-    uint64_t budget_ns = (uint64_t)(argument(argc, argv, 1, 2) * 1e9), start = thread_cpu_ns(), x = 1;
+    uint64_t budget_ns = (uint64_t)(argument(argc, argv, 1, 2) * 1e9), start = thread_cpu_ns(),
+             x = 1;
     uint32_t seed = 9;
     struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
     if (argc > 2) {

@@ -1,6 +1,6 @@
-/* Runs a command and writes when it started and ended and what it cost: timed FILE COMMAND [ARGS...].
- * Stands between a recorder and its target, so that both can be measured apart. Times are CLOCK_MONOTONIC.
- * Source: wait4(2). */
+/* Runs a command and writes when it started and ended and what it cost: timed FILE COMMAND
+ * [ARGS...]. Stands between a recorder and its target, so that both can be measured apart. Times
+ * are CLOCK_MONOTONIC. Source: wait4(2). */
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,8 +28,8 @@ int main(int argc, char **argv)
     FILE *out = fopen(argv[1], "w");
     if (!out)
         return 4;
-    fprintf(out, "{\"start\": %.9f, \"end\": %.9f, \"cpu\": %.6f, \"wall\": %.9f}\n", (double)start / 1e9,
-            (double)end / 1e9,
+    fprintf(out, "{\"start\": %.9f, \"end\": %.9f, \"cpu\": %.6f, \"wall\": %.9f}\n",
+            (double)start / 1e9, (double)end / 1e9,
             (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                 (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6,
             (double)(end - start) / 1e9);

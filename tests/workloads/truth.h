@@ -1,8 +1,9 @@
 /* What every workload shares: clocks, work of a known amount, and the truth printed at the end.
  *
- * The truth is one JSON object on the last line of stdout. "cpu_ns" is getrusage of the process and of
- * its waited-for children; per-function figures come from CLOCK_THREAD_CPUTIME_ID around the calls.
- * Threads: burn_rounds() is pure; truth_* are called by the main thread. Source: getrusage(2), clock_gettime(2).
+ * The truth is one JSON object on the last line of stdout. "cpu_ns" is getrusage of the process and
+ * of its waited-for children; per-function figures come from CLOCK_THREAD_CPUTIME_ID around the
+ * calls. Threads: burn_rounds() is pure; truth_* are called by the main thread. Source:
+ * getrusage(2), clock_gettime(2).
  */
 #ifndef WORKLOADS_TRUTH_H
 #define WORKLOADS_TRUTH_H
@@ -32,14 +33,16 @@ static inline uint64_t thread_cpu_ns(void)
 }
 
 /* Does `rounds` dependent multiplications (about 1.5 ns each); `salt` makes bodies differ. */
-static inline __attribute__((always_inline)) uint64_t burn_rounds(uint64_t x, long rounds, uint64_t salt)
+static inline __attribute__((always_inline)) uint64_t burn_rounds(uint64_t x, long rounds,
+                                                                  uint64_t salt)
 {
     for (long i = 0; i < rounds; i++)
         x = (x ^ (x >> 29)) * (0x9e3779b97f4a7c15u + salt) + (uint64_t)i;
     return x;
 }
 
-/* Steps a small generator: rounds vary, so that no rhythm of ours meets the rhythm of the samples. */
+/* Steps a small generator: rounds vary, so that no rhythm of ours meets the rhythm of the samples.
+ */
 static inline uint32_t next_random(uint32_t *seed)
 {
     *seed = *seed * 1664525u + 1013904223u;
