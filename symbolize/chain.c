@@ -28,11 +28,11 @@ struct group {
 
 /* One location to be named. */
 struct item {
-    uint64_t addr; /* elf_addr for modules, else the profile pc */
+    uint64_t place; /* elf_addr for modules, else the profile pc */
     uint64_t group_weight;
     uint32_t group;
     uint32_t location;
-    bool has_addr; /* false: the module has no segment there */
+    bool has_place; /* false: the module has no segment there */
 };
 
 struct chain {
@@ -137,7 +137,7 @@ static struct error *chain_add_item(struct chain *chain, uint32_t location)
 {
     const struct frame_key *key = &chain->table->locations[location].key;
     const struct mapping *mapping = stack_table_mapping(chain->table, key->mapping);
-    struct item item = {.addr = key->pc, .location = location, .has_addr = true};
+    struct item item = {.place = key->pc, .location = location, .has_place = true};
     struct group *group;
 
     RETURN_IF_ERROR(chain_group(chain, key->mapping, &item.group));
@@ -146,7 +146,7 @@ static struct error *chain_add_item(struct chain *chain, uint32_t location)
     group = &chain->groups[item.group];
     group->weight += location_weight(chain, location);
     if (group->kind == GROUP_MODULE)
-        item.has_addr = mapping_elf_addr(mapping, group->module, key->pc, &item.addr);
+        item.has_place = mapping_elf_addr(mapping, group->module, key->pc, &item.place);
     chain->items[chain->num_items++] = item;
     return NULL;
 }
@@ -201,8 +201,8 @@ static int item_compare(const void *left, const void *right)
         return a->group_weight > b->group_weight ? -1 : 1;
     if (a->group != b->group)
         return a->group < b->group ? -1 : 1;
-    if (a->addr != b->addr)
-        return a->addr < b->addr ? -1 : 1;
+    if (a->place != b->place)
+        return a->place < b->place ? -1 : 1;
     return a->location < b->location ? -1 : a->location > b->location;
 }
 
@@ -288,17 +288,17 @@ static void *sources_state(struct sources *sources, size_t source)
 
 /* Asks one source. Returns: false when it has nothing for this file or does not know the address.
  */
-static bool sources_ask(struct sources *sources, size_t source, uint64_t addr,
+static bool sources_ask(struct sources *sources, size_t source, uint64_t place,
                         struct symbol_frames *frames)
 {
     void *state = sources_state(sources, source);
 
-    return state && sources->ops[source]->lookup(state, addr, frames);
+    return state && sources->ops[source]->lookup(state, place, frames);
 }
 
 /* DWARF knows lines and inlined functions; how the linker calls the physical function, with its
  * clone suffix, only the symbol table knows. */
-static void complete_physical(struct sources *sources, uint64_t addr, struct symbol_frames *frames)
+static void complete_physical(struct sources *sources, uint64_t place, struct symbol_frames *frames)
 {
     struct symbol *physical = &frames->symbols[frames->num_symbols - 1];
     struct symbol_frames found;
@@ -309,7 +309,7 @@ static void complete_physical(struct sources *sources, uint64_t addr, struct sym
         if (sources->ops[i] == &symbolize_dwarf || sources->ops[i] == &symbolize_gopclntab)
             continue;
         found.hint = physical->system_name[0] ? physical->system_name : physical->name;
-        if (!sources_ask(sources, i, addr, &found))
+        if (!sources_ask(sources, i, place, &found))
             continue;
         physical->name = found.symbols[found.num_symbols - 1].name;
         physical->system_name = found.symbols[found.num_symbols - 1].system_name;
@@ -317,14 +317,14 @@ static void complete_physical(struct sources *sources, uint64_t addr, struct sym
     }
 }
 
-static bool sources_lookup(struct sources *sources, uint64_t addr, struct symbol_frames *frames)
+static bool sources_lookup(struct sources *sources, uint64_t place, struct symbol_frames *frames)
 {
     frames->hint = NULL;
     for (size_t i = 0; i < sources->num; i++) {
-        if (!sources_ask(sources, i, addr, frames) || frames->num_symbols == 0)
+        if (!sources_ask(sources, i, place, frames) || frames->num_symbols == 0)
             continue;
         if (sources->ops[i] == &symbolize_dwarf)
-            complete_physical(sources, addr, frames);
+            complete_physical(sources, place, frames);
         return true;
     }
     return false;
@@ -357,7 +357,7 @@ static void format_synthetic(struct chain *chain, const struct sources *sources,
                  key->pc);
     else
         snprintf(text, text_bytes, "%.200s+0x%" PRIx64, path[0] ? path : "[unknown]",
-                 group->kind == GROUP_MODULE && item->has_addr ? item->addr : offset);
+                 group->kind == GROUP_MODULE && item->has_place ? item->place : offset);
 }
 
 /* Interns one symbol as a function. */
@@ -385,7 +385,8 @@ static struct error *add_symbol(struct chain *chain, const struct sources *sourc
 static void set_mapping_flags(struct mapping *mapping, const struct symbol_frames *frames)
 {
     for (size_t i = 0; i < frames->num_symbols; i++) {
-        mapping->has_filenames |= frames->symbols[i].filename[0] == '/';
+        /* The kernel's "file" is but the name of a kernel module. */
+        mapping->has_filenames |= frames->symbols[i].filename[0] && mapping->kind != MAPPING_KERNEL;
         mapping->has_line_numbers |= frames->symbols[i].line > 0;
     }
     mapping->has_inline_frames |= frames->num_symbols > 1;
@@ -401,7 +402,7 @@ static struct error *chain_name_item(struct chain *chain, struct sources *source
     bool is_late = sources_check_time(sources, chain->deadline_ns);
     bool is_found;
 
-    is_found = !is_late && item->has_addr && sources_lookup(sources, item->addr, frames);
+    is_found = !is_late && item->has_place && sources_lookup(sources, item->place, frames);
     if (sources->err)
         return sources->err;
     if (!is_found) {

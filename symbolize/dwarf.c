@@ -113,10 +113,10 @@ static void fill_frames(struct dwarf_state *state, struct dwarf_unit *unit, uint
     }
 }
 
-static bool dwarf_lookup(void *opened, uint64_t addr, struct symbol_frames *frames_ret)
+static bool dwarf_lookup(void *opened, uint64_t elf_addr, struct symbol_frames *frames_ret)
 {
     struct dwarf_state *state = opened;
-    struct dwarf_unit *unit = dwarf_units_find(state->units, addr);
+    struct dwarf_unit *unit = dwarf_units_find(state->units, elf_addr);
     uint32_t scope;
     const char *path = "";
     int64_t line = 0;
@@ -124,8 +124,8 @@ static bool dwarf_lookup(void *opened, uint64_t addr, struct symbol_frames *fram
 
     if (!unit)
         return false;
-    has_line = dwarf_lines_find(&state->lines, &unit->die, addr, &path, &line);
-    scope = unit->scopes ? dwarf_scopes_find(unit->scopes, addr) : DWARF_SCOPE_NONE;
+    has_line = dwarf_lines_find(&state->lines, &unit->die, elf_addr, &path, &line);
+    scope = unit->scopes ? dwarf_scopes_find(unit->scopes, elf_addr) : DWARF_SCOPE_NONE;
     if (scope != DWARF_SCOPE_NONE) {
         fill_frames(state, unit, scope, path, line, frames_ret);
         return frames_ret->num_symbols > 0;

@@ -324,10 +324,10 @@ static struct error *symtab_open(const struct symbolize_input *input, void **sta
     return NULL;
 }
 
-static bool symtab_lookup(void *state, uint64_t addr, struct symbol_frames *frames_ret)
+static bool symtab_lookup(void *state, uint64_t elf_addr, struct symbol_frames *frames_ret)
 {
     const struct symtab_state *symtab = state;
-    const char *name = elf_symtab_find(symtab->symtab, addr, frames_ret->hint, symtab->arena);
+    const char *name = elf_symtab_find(symtab->symtab, elf_addr, frames_ret->hint, symtab->arena);
 
     if (!name)
         return false;

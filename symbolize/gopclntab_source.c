@@ -25,11 +25,11 @@ struct go_state {
 /* Where the module data lies, and how to read pointers in it. */
 struct module_data {
     Elf *elf;
-    uint64_t addr;
+    uint64_t elf_addr;
 };
 
 /* Reads the word at an address from the file. */
-static bool read_word(Elf *elf, uint64_t addr, uint64_t *word_ret)
+static bool read_word(Elf *elf, uint64_t elf_addr, uint64_t *word_ret)
 {
     Elf_Scn *scn = NULL;
 
@@ -37,14 +37,14 @@ static bool read_word(Elf *elf, uint64_t addr, uint64_t *word_ret)
         GElf_Shdr shdr;
         Elf_Data *data;
 
-        if (!gelf_getshdr(scn, &shdr) || shdr.sh_type != SHT_PROGBITS || addr < shdr.sh_addr ||
-            addr - shdr.sh_addr >= shdr.sh_size || !(shdr.sh_flags & SHF_ALLOC))
+        if (!gelf_getshdr(scn, &shdr) || shdr.sh_type != SHT_PROGBITS || elf_addr < shdr.sh_addr ||
+            elf_addr - shdr.sh_addr >= shdr.sh_size || !(shdr.sh_flags & SHF_ALLOC))
             continue;
         data = elf_getdata(scn, NULL);
         if (!data || !data->d_buf || data->d_size < sizeof(*word_ret) ||
-            addr - shdr.sh_addr > data->d_size - sizeof(*word_ret))
+            elf_addr - shdr.sh_addr > data->d_size - sizeof(*word_ret))
             return false;
-        memcpy(word_ret, (char *)data->d_buf + (addr - shdr.sh_addr), sizeof(*word_ret));
+        memcpy(word_ret, (char *)data->d_buf + (elf_addr - shdr.sh_addr), sizeof(*word_ret));
         return true;
     }
     return false;
@@ -78,9 +78,9 @@ static bool find_relative(Elf *elf, uint64_t value, bool by_addend, uint64_t *fo
 
 static bool read_pointer(const struct module_data *data, uint64_t offset, uint64_t *pointer_ret)
 {
-    if (read_word(data->elf, data->addr + offset, pointer_ret) && *pointer_ret != 0)
+    if (read_word(data->elf, data->elf_addr + offset, pointer_ret) && *pointer_ret != 0)
         return true;
-    return find_relative(data->elf, data->addr + offset, false, pointer_ret);
+    return find_relative(data->elf, data->elf_addr + offset, false, pointer_ret);
 }
 
 /* The right place also tells the number of entries of the function table. */
@@ -88,7 +88,7 @@ static bool is_module_data(const struct module_data *data, const struct gopclnta
 {
     uint64_t num;
 
-    return read_word(data->elf, data->addr + MODULEDATA_NUM_FTAB, &num) &&
+    return read_word(data->elf, data->elf_addr + MODULEDATA_NUM_FTAB, &num) &&
            num == table->num_functions + 1;
 }
 
@@ -101,7 +101,7 @@ static bool scan_section(struct module_data *found, Elf_Scn *scn, const GElf_Shd
         uint64_t word;
 
         memcpy(&word, (char *)data->d_buf + at, sizeof(word));
-        found->addr = shdr->sh_addr + at;
+        found->elf_addr = shdr->sh_addr + at;
         if (word == table_addr && is_module_data(found, table))
             return true;
     }
@@ -113,7 +113,7 @@ static bool find_module_data(struct module_data *found, uint64_t table_addr,
 {
     Elf_Scn *scn = NULL;
 
-    if (find_relative(found->elf, table_addr, true, &found->addr) && is_module_data(found, table))
+    if (find_relative(found->elf, table_addr, true, &found->elf_addr) && is_module_data(found, table))
         return true;
     while ((scn = elf_nextscn(found->elf, scn))) {
         GElf_Shdr shdr;
@@ -125,8 +125,8 @@ static bool find_module_data(struct module_data *found, uint64_t table_addr,
     return false;
 }
 
-/* Points table->gofunc to the bytes from `addr` to the end of its section. */
-static void set_gofunc(struct gopclntab *table, Elf *elf, uint64_t addr)
+/* Points table->gofunc to the bytes from `elf_addr` to the end of its section. */
+static void set_gofunc(struct gopclntab *table, Elf *elf, uint64_t elf_addr)
 {
     Elf_Scn *scn = NULL;
 
@@ -135,14 +135,14 @@ static void set_gofunc(struct gopclntab *table, Elf *elf, uint64_t addr)
         Elf_Data *data;
 
         if (!gelf_getshdr(scn, &shdr) || shdr.sh_type != SHT_PROGBITS ||
-            !(shdr.sh_flags & SHF_ALLOC) || addr < shdr.sh_addr ||
-            addr - shdr.sh_addr >= shdr.sh_size)
+            !(shdr.sh_flags & SHF_ALLOC) || elf_addr < shdr.sh_addr ||
+            elf_addr - shdr.sh_addr >= shdr.sh_size)
             continue;
         data = elf_getdata(scn, NULL);
-        if (!data || !data->d_buf || addr - shdr.sh_addr >= data->d_size)
+        if (!data || !data->d_buf || elf_addr - shdr.sh_addr >= data->d_size)
             return;
-        table->gofunc = (uint8_t *)data->d_buf + (addr - shdr.sh_addr);
-        table->gofunc_bytes = data->d_size - (addr - shdr.sh_addr);
+        table->gofunc = (uint8_t *)data->d_buf + (elf_addr - shdr.sh_addr);
+        table->gofunc_bytes = data->d_size - (elf_addr - shdr.sh_addr);
         return;
     }
 }
@@ -193,11 +193,11 @@ static struct error *go_open(const struct symbolize_input *input, void **state_r
     return NULL;
 }
 
-static bool go_lookup(void *opened, uint64_t addr, struct symbol_frames *frames_ret)
+static bool go_lookup(void *opened, uint64_t elf_addr, struct symbol_frames *frames_ret)
 {
     const struct go_state *state = opened;
 
-    return gopclntab_lookup(&state->table, addr, state->arena, frames_ret);
+    return gopclntab_lookup(&state->table, elf_addr, state->arena, frames_ret);
 }
 
 const struct symbolize_ops symbolize_gopclntab = {

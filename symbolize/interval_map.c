@@ -131,7 +131,7 @@ void interval_map_deinit(struct interval_map *map)
     *map = (struct interval_map){0};
 }
 
-const struct interval_segment *interval_map_find(const struct interval_map *map, uint64_t addr)
+const struct interval_segment *interval_map_find(const struct interval_map *map, uint64_t elf_addr)
 {
     size_t low = 0;
     size_t high = map->num_segments;
@@ -139,12 +139,12 @@ const struct interval_segment *interval_map_find(const struct interval_map *map,
     while (low < high) {
         size_t middle = low + (high - low) / 2;
 
-        if (map->segments[middle].start <= addr)
+        if (map->segments[middle].start <= elf_addr)
             low = middle + 1;
         else
             high = middle;
     }
-    if (low == 0 || addr >= map->segments[low - 1].limit)
+    if (low == 0 || elf_addr >= map->segments[low - 1].limit)
         return NULL;
     return &map->segments[low - 1];
 }

@@ -42,8 +42,8 @@ struct error *interval_map_build(struct interval *intervals, size_t num_interval
 /* Frees the segments. A zeroed map is fine. */
 void interval_map_deinit(struct interval_map *map);
 
-/* Finds the owner of `addr`. Returns: its segment, valid as long as the map; NULL when there is
+/* Finds the owner of `elf_addr`. Returns: its segment, valid as long as the map; NULL when there is
  * none. */
-const struct interval_segment *interval_map_find(const struct interval_map *map, uint64_t addr);
+const struct interval_segment *interval_map_find(const struct interval_map *map, uint64_t elf_addr);
 
 #endif

@@ -196,9 +196,9 @@ static struct error *jit_map_open(const struct symbolize_input *input, void **st
     return NULL;
 }
 
-static bool jit_map_lookup(void *state, uint64_t addr, struct symbol_frames *frames_ret)
+static bool jit_map_lookup(void *state, uint64_t pc, struct symbol_frames *frames_ret)
 {
-    const char *name = jit_map_find(state, addr);
+    const char *name = jit_map_find(state, pc);
 
     if (!name)
         return false;

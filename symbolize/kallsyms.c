@@ -12,7 +12,7 @@
 #define KALLSYMS_MAX_TAIL_BYTES 8192 /* last function of a module: its end is not told */
 
 struct kernel_symbol {
-    uint64_t addr;
+    uint64_t pc;
     const char *name;   /* into text */
     const char *module; /* into text, or "vmlinux" */
     uint32_t rank;      /* smaller = the better name for an address */
@@ -21,15 +21,15 @@ struct kernel_symbol {
 
 struct kallsyms {
     char *text;
-    struct kernel_symbol *symbols; /* by addr, one for each addr */
+    struct kernel_symbol *symbols; /* by pc, one for each pc */
     size_t num_symbols, capacity;
 };
 
 DEFINE_CLEANUP(kallsyms_destroy, struct kallsyms *)
 
-static bool is_kernel_half(uint64_t addr)
+static bool is_kernel_half(uint64_t pc)
 {
-    return addr >> 63;
+    return pc >> 63;
 }
 
 /* A global name before a weak before a local one, then the one with fewer underscores in front
@@ -50,13 +50,13 @@ static bool parse_line(char *line, struct kernel_symbol *symbol_ret)
 {
     char *at;
     char *module;
-    uint64_t addr = strtoull(line, &at, 16);
+    uint64_t pc = strtoull(line, &at, 16);
     char type;
 
-    if (at == line || at[0] != ' ' || !at[1] || at[2] != ' ' || !at[3] || !is_kernel_half(addr))
+    if (at == line || at[0] != ' ' || !at[1] || at[2] != ' ' || !at[3] || !is_kernel_half(pc))
         return false;
     type = at[1];
-    *symbol_ret = (struct kernel_symbol){.addr = addr, .name = at + 3, .module = "vmlinux"};
+    *symbol_ret = (struct kernel_symbol){.pc = pc, .name = at + 3, .module = "vmlinux"};
     symbol_ret->is_text = strchr("tTwW", type) != NULL;
     module = strchr(at + 3, '\t');
     if (module) {
@@ -75,8 +75,8 @@ static int symbol_compare(const void *left, const void *right)
     const struct kernel_symbol *a = left;
     const struct kernel_symbol *b = right;
 
-    if (a->addr != b->addr)
-        return a->addr < b->addr ? -1 : 1;
+    if (a->pc != b->pc)
+        return a->pc < b->pc ? -1 : 1;
     if (a->is_text != b->is_text)
         return a->is_text ? -1 : 1;
     if (a->rank != b->rank)
@@ -106,7 +106,7 @@ static struct error *parse_lines(struct kallsyms *kallsyms, size_t num_bytes)
     if (kallsyms->num_symbols > 0)
         qsort(kallsyms->symbols, kallsyms->num_symbols, sizeof(*kallsyms->symbols), symbol_compare);
     for (size_t i = 0; i < kallsyms->num_symbols; i++) {
-        if (num_kept == 0 || kallsyms->symbols[num_kept - 1].addr != kallsyms->symbols[i].addr)
+        if (num_kept == 0 || kallsyms->symbols[num_kept - 1].pc != kallsyms->symbols[i].pc)
             kallsyms->symbols[num_kept++] = kallsyms->symbols[i];
     }
     kallsyms->num_symbols = num_kept;
@@ -142,8 +142,8 @@ static bool symbol_covers(const struct kallsyms *kallsyms, size_t at, uint64_t p
     if (!symbol->is_text)
         return false;
     if (at + 1 < kallsyms->num_symbols && !strcmp(symbol[1].module, symbol->module))
-        return true; /* the caller found pc < symbol[1].addr */
-    return pc - symbol->addr < KALLSYMS_MAX_TAIL_BYTES;
+        return true; /* the caller found pc < symbol[1].pc */
+    return pc - symbol->pc < KALLSYMS_MAX_TAIL_BYTES;
 }
 
 const char *kallsyms_find(const struct kallsyms *kallsyms, uint64_t pc, const char **module_ret)
@@ -154,7 +154,7 @@ const char *kallsyms_find(const struct kallsyms *kallsyms, uint64_t pc, const ch
     while (low < high) {
         size_t middle = low + (high - low) / 2;
 
-        if (kallsyms->symbols[middle].addr <= pc)
+        if (kallsyms->symbols[middle].pc <= pc)
             low = middle + 1;
         else
             high = middle;
@@ -182,10 +182,10 @@ static struct error *kallsyms_open(const struct symbolize_input *input, void **s
     return NULL;
 }
 
-static bool kallsyms_lookup(void *state, uint64_t addr, struct symbol_frames *frames_ret)
+static bool kallsyms_lookup(void *state, uint64_t pc, struct symbol_frames *frames_ret)
 {
     const char *module;
-    const char *name = kallsyms_find(state, addr, &module);
+    const char *name = kallsyms_find(state, pc, &module);
 
     if (!name)
         return false;

@@ -21,7 +21,7 @@
 
 /* A GOT slot and the symbol that its relocation names. */
 struct slot {
-    uint64_t addr;
+    uint64_t elf_addr;
     uint32_t symbol;
 };
 
@@ -30,7 +30,7 @@ struct plt {
     Elf_Data *symbols; /* .dynsym */
     size_t names_section;
     struct arena *arena;
-    struct slot *slots; /* sorted by addr */
+    struct slot *slots; /* sorted by elf_addr */
     size_t num_slots, slots_capacity;
     struct slot *lazy; /* of .rela.plt, in its order: what "push n" means */
     size_t num_lazy, lazy_capacity;
@@ -57,7 +57,7 @@ static int slot_compare(const void *left, const void *right)
     const struct slot *a = left;
     const struct slot *b = right;
 
-    return a->addr < b->addr ? -1 : a->addr > b->addr;
+    return a->elf_addr < b->elf_addr ? -1 : a->elf_addr > b->elf_addr;
 }
 
 static struct error *add_slot(struct slot **slots, size_t *num, size_t *capacity,
@@ -65,7 +65,7 @@ static struct error *add_slot(struct slot **slots, size_t *num, size_t *capacity
 {
     RETURN_IF_ERROR(array_reserve(slots, capacity, *num + 1, sizeof(**slots)));
     (*slots)[(*num)++] =
-        (struct slot){.addr = rela->r_offset, .symbol = (uint32_t)GELF_R_SYM(rela->r_info)};
+        (struct slot){.elf_addr = rela->r_offset, .symbol = (uint32_t)GELF_R_SYM(rela->r_info)};
     return NULL;
 }
 
@@ -112,7 +112,7 @@ static struct error *read_all_relocations(struct plt *plt)
 /* Decodes a stub: [endbr64] [bnd] jmp *disp(%rip), or the lazy half of it: push n; jmp PLT0.
  * Returns: the number of its symbol, 0 when it is something else. */
 static uint32_t stub_symbol(const struct plt *plt, const uint8_t *code, size_t num_bytes,
-                            uint64_t addr)
+                            uint64_t elf_addr)
 {
     static const uint8_t endbr64[] = {0xf3, 0x0f, 0x1e, 0xfa};
     size_t at = 0;
@@ -131,7 +131,7 @@ static uint32_t stub_symbol(const struct plt *plt, const uint8_t *code, size_t n
         return disp >= 0 && (size_t)disp < plt->num_lazy ? plt->lazy[disp].symbol : 0;
     if (code[at] != 0xff || code[at + 1] != 0x25 || plt->num_slots == 0)
         return 0;
-    key.addr = addr + at + 6 + (uint64_t)(int64_t)disp;
+    key.elf_addr = elf_addr + at + 6 + (uint64_t)(int64_t)disp;
     slot = bsearch(&key, plt->slots, plt->num_slots, sizeof(key), slot_compare);
     return slot ? slot->symbol : 0;
 }
@@ -189,10 +189,10 @@ static struct error *plt_open(const struct symbolize_input *input, void **state_
     return NULL;
 }
 
-static bool plt_lookup(void *state, uint64_t addr, struct symbol_frames *frames_ret)
+static bool plt_lookup(void *state, uint64_t elf_addr, struct symbol_frames *frames_ret)
 {
     const struct plt *plt = state;
-    const struct interval_segment *segment = interval_map_find(&plt->ranges, addr);
+    const struct interval_segment *segment = interval_map_find(&plt->ranges, elf_addr);
     const char *name;
     size_t num_bytes;
     char *text;

@@ -64,7 +64,7 @@ struct symbolize_ops {
     struct error *(*open)(const struct symbolize_input *input, void **state_ret);
     /* Looks up one address: elf_addr for modules, the profile pc else.
      * Returns: false when it does not know (frames_ret untouched). */
-    bool (*lookup)(void *state, uint64_t addr, struct symbol_frames *frames_ret);
+    bool (*lookup)(void *state, uint64_t place, struct symbol_frames *frames_ret);
     void (*close)(void *state);
 };
 
