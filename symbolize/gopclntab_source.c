@@ -113,7 +113,8 @@ static bool find_module_data(struct module_data *found, uint64_t table_addr,
 {
     Elf_Scn *scn = NULL;
 
-    if (find_relative(found->elf, table_addr, true, &found->elf_addr) && is_module_data(found, table))
+    if (find_relative(found->elf, table_addr, true, &found->elf_addr) &&
+        is_module_data(found, table))
         return true;
     while ((scn = elf_nextscn(found->elf, scn))) {
         GElf_Shdr shdr;
