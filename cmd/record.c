@@ -336,6 +336,7 @@ static struct error *run_recording(const struct record_options *options,
     if (!err && session->launch) {
         int command_status;
 
+        session_detach(session);
         if (!session->command_has_ended && !options->quiet)
             fprintf(stderr, "cprofiler: recording is done; waiting for %s (pid %d) to end\n",
                     session_options->argv[0], (int)launch_pid(session->launch));

@@ -446,10 +446,16 @@ void session_target_name(const struct session *session, char *text)
             *c = '_';
 }
 
-void session_deinit(struct session *session)
+void session_detach(struct session *session)
 {
     if (session->sampler)
         session->sampler_ops->destroy(session->sampler);
+    session->sampler = NULL;
+}
+
+void session_deinit(struct session *session)
+{
+    session_detach(session);
     if (session->unwinder)
         session->unwind_ops->destroy(session->unwinder);
     for (size_t i = 0; session->pidfds && i < session->options.num_pids; i++)

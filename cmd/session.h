@@ -93,6 +93,9 @@ int session_wait_command(struct session *session);
  */
 void session_target_name(const struct session *session, char *text);
 
+/* Takes everything of ours away from the target and the kernel; what was recorded stays. */
+void session_detach(struct session *session);
+
 /* Detaches and frees everything; a zeroed session is fine. */
 void session_deinit(struct session *session);
 
