@@ -15,6 +15,8 @@ DEFAULT_TEST_SECONDS = 300
 
 
 def pytest_configure(config):
+    # A shell starts what it puts into the background with SIGINT ignored; tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "limit(seconds): time limit of one test")
 
 
