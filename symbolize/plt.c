@@ -30,6 +30,8 @@ struct plt {
     Elf_Data *symbols; /* .dynsym */
     size_t names_section;
     struct arena *arena;
+    struct slot *ifuncs; /* STT_GNU_IFUNC symbols by address of their resolver, sorted */
+    size_t num_ifuncs, ifuncs_capacity;
     struct slot *slots; /* sorted by elf_addr */
     size_t num_slots, slots_capacity;
     struct slot *lazy; /* of .rela.plt, in its order: what "push n" means */
@@ -44,6 +46,7 @@ static void plt_close(void *state)
     struct plt *plt = state;
 
     interval_map_deinit(&plt->ranges);
+    free(plt->ifuncs);
     free(plt->slots);
     free(plt->lazy);
     free(plt->stubs);
@@ -60,13 +63,50 @@ static int slot_compare(const void *left, const void *right)
     return a->elf_addr < b->elf_addr ? -1 : a->elf_addr > b->elf_addr;
 }
 
-static struct error *add_slot(struct slot **slots, size_t *num, size_t *capacity,
-                              const GElf_Rela *rela)
+static struct error *add_slot(struct slot **slots, size_t *num, size_t *capacity, uint64_t elf_addr,
+                              uint32_t symbol)
 {
     RETURN_IF_ERROR(array_reserve(slots, capacity, *num + 1, sizeof(**slots)));
-    (*slots)[(*num)++] =
-        (struct slot){.elf_addr = rela->r_offset, .symbol = (uint32_t)GELF_R_SYM(rela->r_info)};
+    (*slots)[(*num)++] = (struct slot){.elf_addr = elf_addr, .symbol = symbol};
     return NULL;
+}
+
+static struct error *read_ifuncs(struct plt *plt)
+{
+    size_t num = plt->symbols->d_size / sizeof(Elf64_Sym);
+
+    for (size_t i = 1; i < num && i <= INT32_MAX; i++) {
+        GElf_Sym sym;
+
+        if (gelf_getsym(plt->symbols, (int)i, &sym) && GELF_ST_TYPE(sym.st_info) == STT_GNU_IFUNC &&
+            sym.st_shndx != SHN_UNDEF)
+            RETURN_IF_ERROR(add_slot(&plt->ifuncs, &plt->num_ifuncs, &plt->ifuncs_capacity,
+                                     sym.st_value, (uint32_t)i));
+    }
+    if (plt->num_ifuncs > 0)
+        qsort(plt->ifuncs, plt->num_ifuncs, sizeof(*plt->ifuncs), slot_compare);
+    return NULL;
+}
+
+/* The symbol that fills a slot; 0 when it has no name. A library's call of its own IFUNC (memcpy in
+ * libc) has a relocation that tells only the resolver's address. */
+static uint32_t rela_symbol(const struct plt *plt, const GElf_Rela *rela)
+{
+    struct slot key = {.elf_addr = (uint64_t)rela->r_addend};
+    const struct slot *ifunc;
+
+    switch (GELF_R_TYPE(rela->r_info)) {
+    case R_X86_64_JUMP_SLOT:
+    case R_X86_64_GLOB_DAT:
+        return (uint32_t)GELF_R_SYM(rela->r_info);
+    case R_X86_64_IRELATIVE:
+        if (plt->num_ifuncs == 0)
+            return 0;
+        ifunc = bsearch(&key, plt->ifuncs, plt->num_ifuncs, sizeof(key), slot_compare);
+        return ifunc ? ifunc->symbol : 0;
+    default:
+        return 0;
+    }
 }
 
 static struct error *read_relocations(struct plt *plt, Elf_Data *data, bool is_plt)
@@ -75,16 +115,17 @@ static struct error *read_relocations(struct plt *plt, Elf_Data *data, bool is_p
 
     for (size_t i = 0; i < num && i < PLT_MAX_STUBS; i++) {
         GElf_Rela rela;
-        uint64_t type;
+        uint32_t symbol;
 
         if (!gelf_getrela(data, (int)i, &rela))
             break;
-        type = GELF_R_TYPE(rela.r_info);
+        symbol = rela_symbol(plt, &rela);
         if (is_plt)
-            RETURN_IF_ERROR(add_slot(&plt->lazy, &plt->num_lazy, &plt->lazy_capacity, &rela));
-        if (GELF_R_SYM(rela.r_info) != 0 &&
-            (type == R_X86_64_JUMP_SLOT || type == R_X86_64_GLOB_DAT))
-            RETURN_IF_ERROR(add_slot(&plt->slots, &plt->num_slots, &plt->slots_capacity, &rela));
+            RETURN_IF_ERROR(
+                add_slot(&plt->lazy, &plt->num_lazy, &plt->lazy_capacity, rela.r_offset, symbol));
+        if (symbol != 0)
+            RETURN_IF_ERROR(add_slot(&plt->slots, &plt->num_slots, &plt->slots_capacity,
+                                     rela.r_offset, symbol));
     }
     return NULL;
 }
@@ -181,6 +222,7 @@ static struct error *plt_open(const struct symbolize_input *input, void **state_
     plt->names_section = shdr.sh_link;
     if (!plt->symbols || plt->symbols->d_type != ELF_T_SYM)
         return NULL;
+    RETURN_IF_ERROR(read_ifuncs(plt));
     RETURN_IF_ERROR(read_all_relocations(plt));
     for (size_t i = 0; i < ARRAY_LENGTH(sections); i++)
         RETURN_IF_ERROR(read_stubs(plt, sections[i]));
