@@ -18,6 +18,7 @@
 #include "target/diagnose.h"
 
 #define DEFAULT_ATTACH_SECONDS 30.0
+#define DEFAULT_SYMBOL_SECONDS 60.0
 #define DEFAULT_MAX_MEMORY (64ULL << 20)
 #define MIN_MAX_MEMORY (1ULL << 20)
 
@@ -28,6 +29,7 @@ struct record_options {
     const char *json; /* NULL: no; "": stderr; else a file */
     unsigned long hz;
     double seconds; /* 0: the default */
+    double symbol_seconds;
     unsigned long long max_memory;
     bool children;
     bool kernel;
@@ -58,6 +60,8 @@ static const struct option_row record_rows[] = {
      "expand inlined functions and source lines (default)", .can_negate = true},
     {0, "engine", OPTION_STRING, FIELD(engine), "NAME",
      "force a way of sampling: cpu-wide or per-task", .max = 0},
+    {0, "symbol-timeout", OPTION_SECONDS, FIELD(symbol_seconds), "SECONDS",
+     "stop naming functions after this long; the rest gets module+offset (default 60)", .max = 0},
     {0, "max-memory", OPTION_BYTES, FIELD(max_memory), "BYTES",
      "bound for collected stacks; rare ones merge into [other] (default 64M)", .max = 0},
     {0, "json", OPTION_OPTIONAL, FIELD(json), "FILE",
@@ -339,7 +343,8 @@ static struct error *run_recording(const struct record_options *options,
         session_detach(session);
         if (!session->command_has_ended && !options->quiet)
             fprintf(stderr, "cprofiler: recording is done; waiting for %s (pid %d) to end\n",
-                    session_options->argv[0], (int)launch_pid(session->launch));
+                    session_options->argv[0], /* NOLINT(clang-analyzer-core.NullDereference) */
+                    (int)launch_pid(session->launch));
         command_status = session_wait_command(session);
         session_deinit(session);
         *status_ret = signals_end_as(command_status);
@@ -353,6 +358,7 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
 {
     struct record_options options = {
         .hz = SAMPLER_DEFAULT_HZ,
+        .symbol_seconds = DEFAULT_SYMBOL_SECONDS,
         .max_memory = DEFAULT_MAX_MEMORY,
         .children = true,
         .kernel = true,
@@ -386,6 +392,7 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
         .engine = options.engine,
         .duration_ns = (uint64_t)(options.seconds * 1e9),
         .max_memory_bytes = options.max_memory,
+        .symbol_timeout_ns = (uint64_t)(options.symbol_seconds * 1e9),
         .inlines = options.inlines,
     };
     return run_recording(&options, &session_options, status_ret);
