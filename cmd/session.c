@@ -406,7 +406,10 @@ static struct error *add_comments(struct session *session)
 struct error *session_finish(struct session *session)
 {
     CLEANUP(free) uint64_t *weights = NULL;
-    struct symbolize_options options = {.inlines = session->options.inlines};
+    struct symbolize_options options = {
+        .inlines = session->options.inlines,
+        .timeout_ns = session->options.symbol_timeout_ns,
+    };
 
     RETURN_IF_ERROR(weigh_locations(session, &weights));
     options.location_weights = weights;

@@ -33,6 +33,7 @@ struct session_options {
     const char *engine;   /* "cpu-wide", "per-task"; NULL: the best that works */
     uint64_t duration_ns; /* 0: until the target ends */
     uint64_t max_memory_bytes;
+    uint64_t symbol_timeout_ns; /* 0: none */
     bool inlines;
 };
 

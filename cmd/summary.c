@@ -145,6 +145,9 @@ static void print_sampling_remedies(const struct session *session, const struct 
     if (losses[LOSS_THROTTLED])
         fprintf(stream, "  throttled by the kernel: lower -F, or sysctl "
                         "kernel.perf_cpu_time_max_percent=0\n");
+    if (losses[LOSS_SYMBOL_TIMEOUT])
+        fprintf(stream, "  %llu places left unnamed for want of time: raise --symbol-timeout\n",
+                (unsigned long long)losses[LOSS_SYMBOL_TIMEOUT]);
     if (losses[LOSS_MERGED])
         fprintf(stream, "  %llu samples merged into [other]: raise --max-memory\n",
                 (unsigned long long)losses[LOSS_MERGED]);
