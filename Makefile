@@ -60,7 +60,9 @@ $(O)/libcprofiler.a: $(LIB_OBJECTS)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
-$(O)/%.o: %.c $(BPF_OBJECTS) $(O)/.flags | $(O)/output/profile.pb-c.c
+# The sampler embeds the BPF objects.
+$(filter $(O)/sampler/%.o,$(OBJECTS)): $(BPF_OBJECTS)
+$(O)/%.o: %.c $(O)/.flags | $(O)/output/profile.pb-c.c
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D) && $(COMPILE) -include base/banned.h -c -o $@ $<
 
