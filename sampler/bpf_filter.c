@@ -1,6 +1,7 @@
 #include "sampler/bpf_filter.h"
 
 #include "base/cleanup.h"
+#include "sampler/btf_offset.h"
 
 #if HAVE_BPF
 
@@ -15,6 +16,7 @@
 
 #define INIT_PID_NAMESPACE_INODE 0xEFFFFFFCu /* linux/proc_ns.h PROC_PID_INIT_INO */
 #define COUNTING 1u                          /* as in sampler/bpf/filter.bpf.c */
+#define KERNEL_BTF "/sys/kernel/btf/vmlinux"
 
 /* The compiled programs, found by the assembler on the include path (-I$(O)). */
 __asm__(".pushsection .rodata\n"
@@ -101,6 +103,20 @@ static struct error *attach_tracepoints(struct bpf_filter *filter, bool follow_c
     return NULL;
 }
 
+/* Tells the programs where this kernel has the fields that they read. */
+static struct error *set_task_offsets(const struct bpf_object *object)
+{
+    static const char *const names[] = {"pid", "tgid"};
+    uint32_t offsets[ARRAY_LENGTH(names)];
+    struct bpf_map *map = bpf_object__find_map_by_name(object, ".rodata");
+
+    RETURN_IF_ERROR(
+        btf_offset_find(KERNEL_BTF, "task_struct", names, ARRAY_LENGTH(names), offsets));
+    if (!map || bpf_map__set_initial_value(map, offsets, sizeof(offsets)))
+        return error_create(ERROR_FAILED, NULL, "the BPF filter has other constants than expected");
+    return NULL;
+}
+
 static struct error *load(struct bpf_filter *filter, bool follow_children)
 {
     const struct bpf_program *program;
@@ -113,6 +129,7 @@ static struct error *load(struct bpf_filter *filter, bool follow_children)
     fork_program = bpf_object__find_program_by_name(filter->object, "follow_fork");
     if (fork_program && !follow_children)
         bpf_program__set_autoload(fork_program, false);
+    RETURN_IF_ERROR(set_task_offsets(filter->object));
     err = bpf_object__load(filter->object);
     if (err)
         return refusal(-err, "the kernel refuses the BPF filter");

@@ -1,24 +1,23 @@
 /* In the kernel: lets a CPU-wide sampling event through only while it hits a process under profile,
  * and follows these processes over fork, exec and end.
  *
- * Loaded by sampler/bpf_filter.c. Field offsets are relocated at load time (CO-RE) against the
- * running kernel, so only the fields that are read are declared here.
+ * Loaded by sampler/bpf_filter.c, which tells the field offsets of the running kernel: with CO-RE
+ * relocations libbpf would parse all types of the kernel at every start.
  * Source: kernel Documentation/bpf, include/trace/events/sched.h (arguments of the tracepoints).
  */
 #include <linux/bpf.h>
 
-#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
 #define MAX_PROCESSES 16384
 #define COUNTING 1u /* value of a process whose samples pass; 0: armed, waits for its execve */
 
-typedef int pid_t;
-
-struct task_struct {
-    pid_t pid;
-    pid_t tgid;
-} __attribute__((preserve_access_index));
+/* Where the running kernel has these fields of struct task_struct, bytes; set before loading. All
+ * that is in .rodata, in the order of set_task_offsets() in sampler/bpf_filter.c. */
+const volatile struct {
+    __u32 pid;
+    __u32 tgid;
+} task_offsets;
 
 /* tgid -> COUNTING or 0. Preallocated: a hash that allocates may not be used from a perf event. */
 struct {
@@ -36,6 +35,16 @@ struct {
     __type(value, __u64);
 } unfollowed SEC(".maps");
 
+/* Reads one field of a task, given as a tracepoint's argument. Returns: 0 (nobody of ours) when it
+ * cannot be read. */
+static __always_inline __u32 read_task(__u64 task, __u32 offset)
+{
+    __u32 value = 0;
+
+    bpf_probe_read_kernel(&value, sizeof(value), (const void *)(task + offset));
+    return value;
+}
+
 /* The filter of the sampling events. Returns: 0 drops the sample, 1 lets it through. */
 SEC("perf_event")
 int filter_sample(void *context)
@@ -51,10 +60,8 @@ int filter_sample(void *context)
 SEC("raw_tracepoint/sched_process_fork")
 int follow_fork(struct bpf_raw_tracepoint_args *context)
 {
-    struct task_struct *parent = (struct task_struct *)context->args[0];
-    struct task_struct *child = (struct task_struct *)context->args[1];
-    __u32 parent_tgid = BPF_CORE_READ(parent, tgid);
-    __u32 child_tgid = BPF_CORE_READ(child, tgid);
+    __u32 parent_tgid = read_task(context->args[0], task_offsets.tgid);
+    __u32 child_tgid = read_task(context->args[1], task_offsets.tgid);
     __u32 zero = 0;
     __u32 copy;
     __u32 *state;
@@ -95,9 +102,8 @@ int follow_exec(struct bpf_raw_tracepoint_args *context)
 SEC("raw_tracepoint/sched_process_free")
 int forget_process(struct bpf_raw_tracepoint_args *context)
 {
-    struct task_struct *task = (struct task_struct *)context->args[0];
-    __u32 pid = BPF_CORE_READ(task, pid);
-    __u32 tgid = BPF_CORE_READ(task, tgid);
+    __u32 pid = read_task(context->args[0], task_offsets.pid);
+    __u32 tgid = read_task(context->args[0], task_offsets.tgid);
 
     if (pid == tgid)
         bpf_map_delete_elem(&processes, &tgid);
