@@ -179,8 +179,10 @@ class Body { constructor(x, v) { this.x = x; this.v = v; }
   step(others) { let f = 0; for (const o of others) f += (o.x - this.x) / (1 + Math.abs(o.x - this.x));
     return new Body(this.x + this.v * 0.01, this.v + f * 0.001); } }
 function round() {
-  const items = []; for (let i = 0; i < 6000; i++) items.push({key: 'k' + Math.floor(random() * 1e6), at: i, w: random()});
-  const back = JSON.parse(JSON.stringify(items)); back.sort((a, b) => a.key < b.key ? -1 : a.key > b.key ? 1 : a.at - b.at);
+  const items = [];
+  for (let i = 0; i < 6000; i++) items.push({key: 'k' + Math.floor(random() * 1e6), at: i, w: random()});
+  const back = JSON.parse(JSON.stringify(items));
+  back.sort((a, b) => a.key < b.key ? -1 : a.key > b.key ? 1 : a.at - b.at);
   let bodies = []; for (let i = 0; i < 60; i++) bodies.push(new Body(random(), random()));
   for (let t = 0; t < 60; t++) bodies = bodies.map(b => b.step(bodies));
   const text = back.map(b => b.key).join(','); const m = new Map();
