@@ -130,7 +130,8 @@ def repository():
 
 def gitlog(size):
     """Diffs of the history."""
-    return ["git", "-C", repository(), "-c", "core.pager=cat", "log", "-p", "--patience", "--word-diff=porcelain", "-n", str(2500 * size), "main"]
+    return ["git", "-C", repository(), "-c", "core.pager=cat", "log", "-p", "--patience",
+            "--word-diff=porcelain", "-n", str(2500 * size), "main"]
 
 
 def gitpack(size):
