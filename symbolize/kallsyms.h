@@ -1,7 +1,8 @@
 /* /proc/kallsyms: the kernel's own symbol table, text symbols only.
  *
- * The file gives no sizes: a function reaches to the next symbol of any kind, and never far over a
- * page behind the last one of its module.
+ * The kernel makes the file while it is read, 0.2 us a line, so it is read no further than the
+ * highest address asked for needs. It gives no sizes: a function reaches to the next symbol of any
+ * kind, and never far over a page behind the last one of its module.
  * Ownership: the caller owns the table. Threads: none.
  * Source: Linux kernel/kallsyms.c (s_show), Documentation/admin-guide/sysctl/kernel.rst
  * (kptr_restrict).
@@ -16,10 +17,14 @@
 
 struct kallsyms;
 
-/* Parses the text of /proc/kallsyms; lines that make no sense are skipped.
- * text: num_bytes bytes and a NUL behind them; heap memory, consumed and changed in every case.
+/* Opens the file at `path` ("/proc/kallsyms"); kallsyms_find() reads it.
  * kallsyms_ret: owned by the caller; NULL when no symbol has an address (the file is restricted).
- * Returns: NULL or error_no_memory. */
+ * Returns: NULL or an error naming the path. */
+struct error *kallsyms_open(const char *path, struct kallsyms **kallsyms_ret) MUST_CHECK;
+
+/* The same with the text of the file in memory; lines that make no sense are skipped.
+ * text: num_bytes bytes; heap memory, consumed and changed in every case.
+ * kallsyms_ret: as above. Returns: NULL or error_no_memory. */
 struct error *kallsyms_parse_take(char *text, size_t num_bytes,
                                   struct kallsyms **kallsyms_ret) MUST_CHECK;
 
@@ -28,7 +33,8 @@ void kallsyms_destroy(struct kallsyms *kallsyms);
 
 /* Finds the kernel function at `pc`.
  * module_ret: name of its kernel module, "vmlinux" for the kernel proper; may be NULL.
- * Returns: its name, valid as long as the table; NULL when no text symbol covers it. */
-const char *kallsyms_find(const struct kallsyms *kallsyms, uint64_t pc, const char **module_ret);
+ * Returns: its name, valid as long as the table; NULL when no text symbol covers it, or when memory
+ * ran out on the way there. */
+const char *kallsyms_find(struct kallsyms *kallsyms, uint64_t pc, const char **module_ret);
 
 #endif

@@ -1,12 +1,18 @@
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/file.h"
 #include "symbolize/kallsyms.h"
 
 static struct kallsyms *parse(const char *text)
@@ -70,6 +76,169 @@ static void nonsense_lines_are_skipped(void **state)
     kallsyms_destroy(kallsyms);
 }
 
+static void order_in_the_file_does_not_matter(void **state)
+{
+    struct kallsyms *kallsyms = parse("ffffffff81000000 T first\n"
+                                      "ffffffff81000100 T second\n"
+                                      "ffffffffc0002000 t late\t[b]\n"
+                                      "ffffffffc0002100 d late_data\t[b]\n"
+                                      "ffffffffc0001000 t early\t[a]\n"
+                                      "ffffffffc0001080 d early_data\t[a]\n"
+                                      "ffffffff81000080 T between\n"
+                                      "ffffffff81000100 T alias\n");
+    const char *module;
+
+    (void)state;
+    assert_string_equal(kallsyms_find(kallsyms, 0xffffffff8100007f, NULL), "first");
+    assert_string_equal(kallsyms_find(kallsyms, 0xffffffff81000080, NULL), "between");
+    assert_string_equal(kallsyms_find(kallsyms, 0xffffffff81000101, NULL), "alias");
+    assert_string_equal(kallsyms_find(kallsyms, 0xffffffffc0001001, &module), "early");
+    assert_string_equal(module, "a");
+    assert_null(kallsyms_find(kallsyms, 0xffffffffc0001090, NULL));
+    assert_string_equal(kallsyms_find(kallsyms, 0xffffffffc0002001, &module), "late");
+    assert_string_equal(module, "b");
+    assert_null(kallsyms_find(kallsyms, 0xffffffffc0002101, NULL));
+    kallsyms_destroy(kallsyms);
+}
+
+/* --- files ---------------------------------------------------------------------------------- */
+
+#define NUM_LINES 20000
+
+/* Makes a file of NUM_LINES functions, 16 bytes each. path: room for 64 bytes. */
+static int write_lines(char *path, const char *last_lines)
+{
+    int fd = memfd_create("kallsyms", 0);
+    FILE *stream = fdopen(dup(fd), "w");
+
+    for (unsigned i = 0; i < NUM_LINES; i++)
+        fprintf(stream, "%lx T function_%u\n", 0xffffffff81000000 + i * 16UL, i);
+    fputs(last_lines, stream);
+    fclose(stream);
+    lseek(fd, 0, SEEK_SET);
+    snprintf(path, 64, "/proc/self/fd/%d", fd);
+    return fd;
+}
+
+static void reads_no_further_than_asked(void **state)
+{
+    char path[64];
+    int fd = write_lines(path, "ffffffff81000000 T a\nffffffffc0000000 t m\t[mod]\n");
+    struct kallsyms *kallsyms;
+    const char *module;
+
+    (void)state;
+    assert_null(kallsyms_open(path, &kallsyms));
+    close(fd);
+    for (unsigned i = 0; i < NUM_LINES - 1; i += 7) {
+        char name[32];
+
+        snprintf(name, sizeof(name), "function_%u", i);
+        assert_string_equal(kallsyms_find(kallsyms, 0xffffffff81000000 + i * 16UL + 3, NULL), name);
+        /* The better name at the end of the file would win, had it been read. */
+        if (i < NUM_LINES / 2)
+            assert_string_equal(kallsyms_find(kallsyms, 0xffffffff81000001, NULL), "function_0");
+    }
+    assert_string_equal(kallsyms_find(kallsyms, 0xffffffffc0000010, &module), "m");
+    assert_string_equal(module, "mod");
+    assert_string_equal(kallsyms_find(kallsyms, 0xffffffff81000001, NULL), "a");
+    kallsyms_destroy(kallsyms);
+}
+
+static void restricted_file_is_not_read_to_its_end(void **state)
+{
+    int fd = memfd_create("kallsyms", 0);
+    FILE *stream = fdopen(dup(fd), "w");
+    struct kallsyms *kallsyms;
+    char path[64];
+
+    (void)state;
+    for (unsigned i = 0; i < NUM_LINES; i++)
+        fprintf(stream, "%016x T function_%u\n", 0, i);
+    fputs("ffffffff81000000 T visible\n", stream);
+    fclose(stream);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    assert_null(kallsyms_open(path, &kallsyms));
+    assert_null(kallsyms);
+    close(fd);
+}
+
+static void endless_lines_are_skipped(void **state)
+{
+    char *lines = malloc(300001);
+    struct kallsyms *kallsyms;
+    char path[64];
+    int fd;
+
+    (void)state;
+    memset(lines, 'x', 300000);
+    memcpy(lines + 299970, "\nffffffff82000000 T behind\n", 28);
+    lines[299997] = '\0';
+    fd = write_lines(path, lines);
+    free(lines);
+    assert_null(kallsyms_open(path, &kallsyms));
+    close(fd);
+    assert_string_equal(kallsyms_find(kallsyms, 0xffffffff82000001, NULL), "behind");
+    kallsyms_destroy(kallsyms);
+}
+
+static void missing_file_is_an_error(void **state)
+{
+    struct kallsyms *kallsyms;
+    struct error *err = kallsyms_open("/nonexistent/kallsyms", &kallsyms);
+
+    (void)state;
+    assert_non_null(err);
+    assert_int_equal(err->kind, ERROR_NOT_FOUND);
+    error_destroy(err);
+}
+
+/* Finds by a plain scan what is at or next below `pc`. */
+static uint64_t scan(const char *text, uint64_t pc)
+{
+    uint64_t best = 0;
+
+    for (const char *line = text; *line; line = strchr(line, '\n') + 1) {
+        uint64_t at = strtoull(line, NULL, 16);
+
+        if (at <= pc && at > best)
+            best = at;
+    }
+    return best;
+}
+
+/* The running kernel, asked up and down: each name stands in the file at the address found by
+ * looking at every line. */
+static void agrees_with_a_plain_scan(void **state)
+{
+    struct kallsyms *kallsyms = NULL;
+    char *text = NULL;
+    unsigned num = 0;
+
+    (void)state;
+    assert_null(kallsyms_open("/proc/kallsyms", &kallsyms));
+    assert_null(file_read_all(AT_FDCWD, "/proc/kallsyms", 1 << 28, &text, NULL));
+    for (uint64_t i = 0; kallsyms && i < 64; i++) {
+        uint64_t pc = 0xffffffff81000000 + i * 2654435761 % 0x1200000;
+        const char *name = kallsyms_find(kallsyms, pc, NULL);
+        char line[600];
+        bool is_there = false;
+
+        if (!name)
+            continue;
+        for (const char *type = "TtWw"; *type && !is_there; type++) {
+            snprintf(line, sizeof(line), "%lx %c %s", (unsigned long)scan(text, pc), *type, name);
+            is_there = strstr(text, line) != NULL;
+        }
+        if (!is_there)
+            fail_msg("%lx is not %s", (unsigned long)pc, name);
+        num++;
+    }
+    print_message("# %u functions\n", num);
+    kallsyms_destroy(kallsyms);
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -77,6 +246,12 @@ int main(void)
         cmocka_unit_test(modules_are_named_and_end_near_their_last_symbol),
         cmocka_unit_test(restricted_file_gives_no_table),
         cmocka_unit_test(nonsense_lines_are_skipped),
+        cmocka_unit_test(order_in_the_file_does_not_matter),
+        cmocka_unit_test(reads_no_further_than_asked),
+        cmocka_unit_test(restricted_file_is_not_read_to_its_end),
+        cmocka_unit_test(endless_lines_are_skipped),
+        cmocka_unit_test(missing_file_is_an_error),
+        cmocka_unit_test(agrees_with_a_plain_scan),
     };
 
     if (getenv("TAP"))
