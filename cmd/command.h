@@ -17,7 +17,8 @@ struct command {
     const struct option_row
         *options;                /* table, ended by a row without names; help follows from it */
     const char *const *examples; /* NULL-terminated lines for --help */
-    /* Runs it. argv[0] is the command's name. status_ret: exit status of the program on success.
+    /* Runs it. argv[0] is the command's name. status_ret: exit status of the program on success;
+     * with an error: the status to use instead of the one of its kind, or untouched (0).
      * Returns: NULL, or the error that main() prints. */
     struct error *(*run)(int argc, char **argv, int *status_ret);
 };

@@ -74,12 +74,15 @@ static struct error *run(int argc, char **argv, int *status_ret)
 int main(int argc, char **argv)
 {
     CLEANUP(error_destroy) struct error *err = NULL;
-    int status = 1;
+    int status = 0;
 
     launch_remember();
     sigbus_guard_install();
     err = run(argc, argv, &status);
-    if (err)
-        status = report_error(err);
+    if (err) {
+        int kind_status = report_error(err);
+
+        status = status ? status : kind_status;
+    }
     return close_stdout(status);
 }

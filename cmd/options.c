@@ -71,16 +71,20 @@ static struct error *unknown_option(const struct parser *parser, const char *wor
     const char *names[MAX_NAMES + 1];
     size_t num_names = 0;
     char hint[160];
-    const char *nearest;
+    const char *negation = "";
+    const char *nearest = NULL;
 
     for (const struct option_row *row = parser->command->options;
          row->long_name && num_names < MAX_NAMES; row++)
         names[num_names++] = row->long_name;
     names[num_names] = NULL;
-    nearest = word[0] == '-' && word[1] == '-' ? options_nearest(word + 2, names) : NULL;
+    if (word[0] == '-' && word[1] == '-') {
+        negation = strncmp(word + 2, "no-", 3) ? "" : "no-";
+        nearest = options_nearest(word + 2 + strlen(negation), names);
+    }
     if (nearest)
-        snprintf(hint, sizeof(hint), "did you mean --%s? all options: cprofiler %s --help", nearest,
-                 parser->command->name);
+        snprintf(hint, sizeof(hint), "did you mean --%s%s? all options: cprofiler %s --help",
+                 negation, nearest, parser->command->name);
     else
         snprintf(hint, sizeof(hint), "all options: cprofiler %s --help", parser->command->name);
     return error_create(ERROR_USAGE, hint, "%s: unknown option '%s'", parser->command->name, word);
@@ -188,8 +192,9 @@ static struct error *store(const struct parser *parser, const struct option_row 
         return store_bytes(parser, row, value, field);
     case OPTION_LIST:
         if (list->num_values == OPTION_LIST_MAX)
-            return error_create(ERROR_USAGE, NULL, "%s: more than %d --%s", parser->command->name,
-                                OPTION_LIST_MAX, row->long_name);
+            return error_create(ERROR_USAGE, "give fewer of them, or several joined by commas",
+                                "%s: more than %d --%s", parser->command->name, OPTION_LIST_MAX,
+                                row->long_name);
         list->values[list->num_values++] = value;
         return NULL;
     }
@@ -245,8 +250,8 @@ static struct error *parse_long(struct parser *parser, const char *word)
     if (!row)
         return unknown_option(parser, word);
     if (row->kind == OPTION_FLAG && value)
-        return error_create(ERROR_USAGE, NULL, "%s: --%s takes no value", parser->command->name,
-                            row->long_name);
+        return error_create(ERROR_USAGE, "write it without '=' and what follows",
+                            "%s: --%s takes no value", parser->command->name, row->long_name);
     if (takes_value(row))
         RETURN_IF_ERROR(find_value(parser, row, value, &value));
     return store(parser, row, on, value);

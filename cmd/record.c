@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -174,7 +175,7 @@ static struct error *check_usage(const struct record_options *options, bool has_
 struct recording {
     const struct record_options *options;
     struct session session;
-    char default_path[192];
+    char default_path[PATH_MAX];
     const char *path;
     struct file_output *output;
     struct summary_file files[1];
@@ -222,9 +223,9 @@ static struct error *rescue_output(struct recording *recording, struct error *ca
     session_target_name(&recording->session, name);
     for (size_t i = 0; i < ARRAY_LENGTH(places); i++) {
         struct error *err;
-        char hint[320];
+        char hint[PATH_MAX + 64];
 
-        if (!places[i] || strlen(places[i]) > 64)
+        if (!places[i])
             continue;
         snprintf(recording->default_path, sizeof(recording->default_path),
                  "%s/cprofiler.%.100s.cpu.pprof", places[i], name);
@@ -350,6 +351,9 @@ static struct error *run_recording(const struct record_options *options,
         *status_ret = signals_end_as(command_status);
         return NULL;
     }
+    /* As the shell, env(1) and nohup(1) end when they can't start a command. */
+    if (err && session->command_is_missing)
+        *status_ret = err->kind == ERROR_NOT_FOUND ? 127 : 126;
     session_deinit(session);
     return take_ptr(err);
 }

@@ -71,11 +71,19 @@ static struct error *open_sampler(struct session *session)
     return err;
 }
 
+/* Remembers that it was the command itself that could not be started. Returns: err. */
+static struct error *note_missing(struct session *session, struct error *err)
+{
+    session->command_is_missing =
+        err && (err->kind == ERROR_NOT_FOUND || err->kind == ERROR_PERMISSION);
+    return err;
+}
+
 static struct error *open_launch(struct session *session)
 {
     pid_t pid;
 
-    RETURN_IF_ERROR(launch_start(session->options.argv, &session->launch));
+    RETURN_IF_ERROR(note_missing(session, launch_start(session->options.argv, &session->launch)));
     pid = launch_pid(session->launch);
     signals_forward_to(pid);
     RETURN_IF_ERROR(target_add_launched(session->target, pid));
@@ -236,7 +244,7 @@ static struct error *begin(struct session *session)
     RETURN_IF_ERROR(session->sampler_ops->start(session->sampler));
     session->sampler_ops->info(session->sampler, &session->sampler_info);
     if (session->launch)
-        return launch_go(session->launch);
+        return note_missing(session, launch_go(session->launch));
     for (size_t i = 0; i < options->num_pids; i++) {
         process_cpu_ns(options->pids[i], &session->cpu_before_ns[i]);
         RETURN_IF_ERROR(target_add_process(session->target, options->pids[i], i == 0, NULL));

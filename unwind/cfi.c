@@ -304,8 +304,9 @@ static bool is_return_address(const struct walk *walk, uint64_t value)
     return value != 0 && find_vma(walk, arch_call_pc(value));
 }
 
-/* Takes the frame at rbp: saved rbp, return address. Returns: STEP_STOP: it can't be one. */
-static enum step take_frame_pointer(struct walk *walk)
+/* Takes the frame at rbp: saved rbp, return address. is_go: a pair of zeros is the end of a chain;
+ * elsewhere rbp may be any register that points at zeros. Returns: STEP_STOP: it can't be one. */
+static enum step take_frame_pointer(struct walk *walk, bool is_go)
 {
     uint64_t bp = walk->regs[ARCH_REG_BP];
     uint64_t saved_bp, return_address;
@@ -315,7 +316,7 @@ static enum step take_frame_pointer(struct walk *walk)
             walk->reason = REASON_TRUNCATED; /* the chain goes on behind the copy */
         return STEP_STOP;
     }
-    if (return_address == 0 && saved_bp == 0)
+    if (is_go && return_address == 0 && saved_bp == 0)
         return STEP_ROOT;
     if (!is_return_address(walk, return_address))
         return STEP_STOP;
@@ -342,7 +343,7 @@ static enum step step_frame_pointer(struct walk *walk, bool may_switch_stacks)
             return STEP_STOP;
         walk->reader.may_read_anywhere = true;
     }
-    return take_frame_pointer(walk);
+    return take_frame_pointer(walk, may_switch_stacks);
 }
 
 /* Steps in Go code. runtime.systemstack, mcall and morestack run on the thread's g0 stack, above
@@ -364,7 +365,7 @@ static enum step step_go(struct walk *walk, const struct unwind_rule *rule)
     walk->regs[ARCH_REG_SP] = sp;
     walk->regs[ARCH_REG_BP] = bp;
     walk->reader.may_read_anywhere = true;
-    step = take_frame_pointer(walk);
+    step = take_frame_pointer(walk, true);
     if (step == STEP_STOP && walk->reason == REASON_NONE)
         return is_null ? STEP_ROOT : stop(walk, REASON_NO_MAPPING);
     return step;
@@ -462,8 +463,8 @@ static enum step step_frame(struct walk *walk)
     struct unwind_rule rule;
     enum step step;
 
-    if (ip == 0 && walk->is_call)
-        return STEP_ROOT;
+    if (ip == 0 && walk->is_call) /* live bytes may have changed since: a zero there is no entry */
+        return walk->reader.has_read_live ? stop(walk, REASON_TRUNCATED) : STEP_ROOT;
     rule = find_rule(walk, pc, &vma);
     if (!vma)
         return stop(walk, REASON_NO_MAPPING);
