@@ -286,6 +286,41 @@ static void handler_on_alternate_stack_leads_to_the_interrupted_stack(void **sta
     end();
 }
 
+/* What lies beyond the copy may have been overwritten since: a null return address there ends
+ * nothing. */
+static void zeros_in_the_live_tail_are_no_thread_entry(void **state)
+{
+    static uint8_t zeros[4096];
+    struct iovec local = {zeros, sizeof(zeros)};
+    struct iovec remote = {NULL, sizeof(zeros)};
+    uint32_t num_frames;
+
+    (void)state;
+    begin(run_deep, false);
+    walk(false);
+    num_frames = fixture.chain.num_frames;
+    remote.iov_base = (void *)(uintptr_t)(fixture.sample.regs[SAMPLE_REG_SP] + STACK_BYTES);
+    assert_int_equal(process_vm_writev(fixture.pid, &local, 1, &remote, 1, 0), sizeof(zeros));
+    walk(true);
+    assert_ends_with(REASON_TRUNCATED);
+    assert_int_equal(fixture.chain.num_frames, num_frames);
+    end();
+}
+
+static void frame_pointer_to_zeros_is_no_thread_entry(void **state)
+{
+    uint64_t offset;
+
+    (void)state;
+    begin(run_jit, true);
+    offset = fixture.sample.regs[SAMPLE_REG_BP] - fixture.sample.regs[SAMPLE_REG_SP];
+    assert_true(offset < STACK_BYTES - 16);
+    memset(fixture.stack + offset, 0, 16);
+    walk(false);
+    assert_ends_with(REASON_JIT);
+    end();
+}
+
 static void jit_frame_with_frame_pointer_is_passed(void **state)
 {
     (void)state;
@@ -478,6 +513,8 @@ int main(void)
         cmocka_unit_test(ended_process_is_not_read),
         cmocka_unit_test(endless_stack_ends_at_the_frame_limit),
         cmocka_unit_test(handler_on_alternate_stack_leads_to_the_interrupted_stack),
+        cmocka_unit_test(zeros_in_the_live_tail_are_no_thread_entry),
+        cmocka_unit_test(frame_pointer_to_zeros_is_no_thread_entry),
         cmocka_unit_test(jit_frame_with_frame_pointer_is_passed),
         cmocka_unit_test(jit_frame_without_frame_pointer_is_named),
         cmocka_unit_test(leaf_without_cfi_leads_to_its_caller),
