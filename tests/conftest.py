@@ -15,8 +15,9 @@ DEFAULT_TEST_SECONDS = 300
 
 
 def pytest_configure(config):
-    # A shell starts what it puts into the background with SIGINT ignored; tests send it.
+    # A shell starts what it puts into the background with these ignored; tests send or expect them.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     config.addinivalue_line("markers", "limit(seconds): time limit of one test")
 
 
