@@ -8,6 +8,8 @@
 #include "base/arena.h"
 #include "base/array.h"
 #include "base/cleanup.h"
+#include "base/log.h"
+#include "symbolize/kernel_names.h"
 #include "symbolize/symbolize.h"
 
 #define KALLSYMS_MAX_FILE_BYTES ((uint64_t)256 << 20)
@@ -390,21 +392,56 @@ const char *kallsyms_find(struct kallsyms *kallsyms, uint64_t pc, const char **m
     return kallsyms->symbols[low - 1].name;
 }
 
+/* --- the source ----------------------------------------------------------------------------- */
+
+/* The kernel is asked directly where it answers, else its file is read. */
+struct kernel_source {
+    struct kernel_names *names; /* NULL: the file */
+    struct kallsyms *kallsyms;
+};
+
+static void close_kernel(void *state)
+{
+    struct kernel_source *source = state;
+
+    if (!source)
+        return;
+    kernel_names_destroy(source->names);
+    kallsyms_destroy(source->kallsyms);
+    free(source);
+}
+
+DEFINE_CLEANUP(close_kernel, void *)
+
 static struct error *open_kernel(const struct symbolize_input *input, void **state_ret)
 {
-    struct kallsyms *kallsyms = NULL;
+    struct kernel_source *source;
+    CLEANUP(close_kernel) void *state = NULL;
+    struct error *err;
 
     *state_ret = NULL;
-    if (input->mapping->kind == MAPPING_KERNEL)
-        RETURN_IF_ERROR(kallsyms_open("/proc/kallsyms", &kallsyms));
-    *state_ret = kallsyms;
+    if (input->mapping->kind != MAPPING_KERNEL)
+        return NULL;
+    state = source = calloc(1, sizeof(*source));
+    if (!source)
+        return &error_no_memory;
+    err = kernel_names_open(&source->names);
+    if (err) {
+        log_debug("%s", err->message);
+        error_destroy(err);
+        RETURN_IF_ERROR(kallsyms_open("/proc/kallsyms", &source->kallsyms));
+    }
+    if (source->names || source->kallsyms)
+        *state_ret = take_ptr(state);
     return NULL;
 }
 
 static bool lookup_kernel(void *state, uint64_t pc, struct symbol_frames *frames_ret)
 {
+    const struct kernel_source *source = state;
     const char *module;
-    const char *name = kallsyms_find(state, pc, &module);
+    const char *name = source->names ? kernel_names_find(source->names, pc, &module)
+                                     : kallsyms_find(source->kallsyms, pc, &module);
 
     if (!name)
         return false;
@@ -412,11 +449,6 @@ static bool lookup_kernel(void *state, uint64_t pc, struct symbol_frames *frames
     frames_ret->symbols[0] =
         (struct symbol){.name = name, .system_name = name, .filename = module, .is_final = true};
     return true;
-}
-
-static void close_kernel(void *state)
-{
-    kallsyms_destroy(state);
 }
 
 const struct symbolize_ops symbolize_kallsyms = {
