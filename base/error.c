@@ -92,6 +92,8 @@ struct error *error_from_errno(int err, const char *hint, const char *format, ..
     if (what && asprintf(&message, "%s: %s", what, reason_text) < 0)
         message = NULL;
     free(what);
+    if (!hint && err == EMFILE) /* the same remedy whatever was being opened */
+        hint = "raise the limit: ulimit -n 1024";
     return error_create_take(errno_kind(err), err, hint, message);
 }
 

@@ -49,8 +49,8 @@ struct error *error_create(enum error_kind kind, const char *hint, const char *f
  * The kind follows from err: ENOMEM -> ERROR_NO_MEMORY, EPERM/EACCES -> ERROR_PERMISSION,
  * ENOENT -> ERROR_NOT_FOUND, ESRCH -> ERROR_GONE, ENOSYS/EOPNOTSUPP -> ERROR_UNSUPPORTED,
  * all else ERROR_FAILED.
- * err: a positive errno value. hint: copied; NULL for none.
- * Returns: a new error owned by the caller; never NULL. Source: errno(3). */
+ * err: a positive errno value. hint: copied; NULL for none (EMFILE then gets the hint to raise the
+ * limit). Returns: a new error owned by the caller; never NULL. Source: errno(3). */
 struct error *error_from_errno(int err, const char *hint, const char *format, ...)
     PRINTF_LIKE(3, 4) MUST_CHECK;
 

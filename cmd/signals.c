@@ -42,8 +42,7 @@ struct error *signals_install(void)
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
 
     if (pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK))
-        return error_from_errno(errno, "raise the limit: ulimit -n 1024",
-                                "cannot make a pipe for signals");
+        return error_from_errno(errno, NULL, "cannot make a pipe for signals");
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < ARRAY_LENGTH(ending); i++) {
         if (launch_was_ignored(ending[i]) && ending[i] != SIGTERM)

@@ -102,11 +102,22 @@ static void no_memory_survives_its_destruction(void **state)
     assert_int_equal(error_no_memory.kind, ERROR_NO_MEMORY);
 }
 
+static void running_out_of_descriptors_has_a_remedy(void **state)
+{
+    CLEANUP(error_destroy) struct error *err = error_from_errno(EMFILE, NULL, "cannot open");
+    CLEANUP(error_destroy) struct error *other = error_from_errno(EMFILE, "mine", "cannot open");
+
+    (void)state;
+    assert_non_null(strstr(err->hint, "ulimit -n"));
+    assert_string_equal(other->hint, "mine");
+}
+
 int main(void)
 {
     if (getenv("TAP"))
         cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(running_out_of_descriptors_has_a_remedy),
         cmocka_unit_test(formats_message_and_copies_hint),
         cmocka_unit_test(kind_follows_from_errno),
         cmocka_unit_test(errno_text_stands_behind_the_message),
