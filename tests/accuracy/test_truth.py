@@ -70,8 +70,8 @@ def test_cpu_sum_equals_getrusage_of_threads(cprofiler, workload, tmp_path, num_
 
 
 def test_cpu_sum_equals_getrusage_of_200_threads(cprofiler, workload, tmp_path):
-    got = record(cprofiler, tmp_path, [workload("threads"), 200, 8])
-    assert_sum(got, 0.03)
+    got = record(cprofiler, tmp_path, [workload("threads"), 200, 10], hz=499)
+    assert_sum(got)
     assert len({s.labels["thread_id"] for s in got.profile.samples}) >= 200
     assert_complete(got)
 
