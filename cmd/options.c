@@ -337,7 +337,8 @@ void options_print_help(const struct command *command, FILE *stream)
     for (const char *const *line = command->synopsis; *line; line++)
         fprintf(stream, "%s cprofiler %s\n", line == command->synopsis ? "Usage:" : "      ",
                 *line);
-    fprintf(stream, "\nOptions:\n");
+    if (command->options->long_name)
+        fprintf(stream, "\nOptions:\n");
     for (const struct option_row *row = command->options; row->long_name; row++)
         print_option(row, stream);
     if (command->examples && *command->examples) {

@@ -8,9 +8,6 @@ import pytest
 from c_source import read, report, tracked_files
 from harness.paths import ROOT, cprofiler_path
 
-# These have no options of their own; cprofiler(1) describes them.
-WITHOUT_PAGE = {"help", "version"}
-
 
 @pytest.fixture(scope="module")
 def program():
@@ -41,7 +38,8 @@ def pages():
 def options_of_help(text):
     """Option names in a --help text; --[no-]x counts as both."""
     names = set()
-    for line in re.search(r"^Options:\n(.*?)(?:\n\n|\Z)", text, re.S | re.M).group(1).split("\n"):
+    options = re.search(r"^Options:\n(.*?)(?:\n\n|\Z)", text, re.S | re.M)
+    for line in options.group(1).split("\n") if options else []:
         left = re.match(r"  (?:-(\w), |    )--(\[no-\])?([\w-]+)", line)
         if left:
             short, negated, name = left.groups()
@@ -58,7 +56,7 @@ def options_of_page(name):
 
 
 def test_every_command_has_a_page_and_every_page_a_command(program):
-    commands = {f"cprofiler-{name}" for name in command_names(program) if name not in WITHOUT_PAGE}
+    commands = {f"cprofiler-{name}" for name in command_names(program)}
     assert pages() == commands | {"cprofiler"}
 
 
@@ -70,13 +68,12 @@ def test_every_command_is_in_the_main_page(program):
 def test_pages_and_help_know_the_same_options(program):
     findings = []
     for command in command_names(program):
-        if command not in WITHOUT_PAGE:
-            in_help = options_of_help(run(program, command, "--help"))
-            in_page = options_of_page(f"cprofiler-{command}")
-            findings += [f"{command}: {option} is in --help, not in the page"
-                         for option in sorted(in_help - in_page)]
-            findings += [f"{command}: {option} is in the page, not in --help"
-                         for option in sorted(in_page - in_help)]
+        in_help = options_of_help(run(program, command, "--help"))
+        in_page = options_of_page(f"cprofiler-{command}")
+        findings += [f"{command}: {option} is in --help, not in the page"
+                     for option in sorted(in_help - in_page)]
+        findings += [f"{command}: {option} is in the page, not in --help"
+                     for option in sorted(in_page - in_help)]
     report(findings)
 
 
