@@ -342,7 +342,7 @@ static struct error *run_recording(const struct record_options *options,
         int command_status;
 
         session_detach(session);
-        if (!session->command_has_ended && !options->quiet)
+        if (!session->command_has_ended && !options->quiet && !options->json)
             fprintf(stderr, "cprofiler: recording is done; waiting for %s (pid %d) to end\n",
                     session_options->argv[0], /* NOLINT(clang-analyzer-core.NullDereference) */
                     (int)launch_pid(session->launch));

@@ -285,6 +285,7 @@ static void print_json_figures(const struct session *session, const struct figur
             figures->num_processes, figures->num_threads, (unsigned long long)session->num_samples,
             figures->cpu_seconds, figures->kernel_share, figures->complete_share,
             figures->named_share);
+    fprintf(stream, ",\"kernel_sampled\":%s", session->sampler_info.has_kernel ? "true" : "false");
     if (session->has_due)
         fprintf(stream, ",\"due_cpu_seconds\":%.6f", (double)session->due_ns / 1e9);
     fprintf(stream, ",\"loss\":{");
@@ -307,6 +308,12 @@ struct error *summary_print_json(const struct session *session, const struct sum
     if (err)
         return take_ptr(err);
     print_json_figures(session, &figures, stream);
+    if (figures.worst_path) {
+        fprintf(stream, ",\"worst\":{\"mapping\":");
+        RETURN_IF_ERROR(print_json_string(figures.worst_path, stream));
+        fprintf(stream, ",\"unnamed_locations\":%llu}",
+                (unsigned long long)session->symbols.worst_num_locations);
+    }
     fprintf(stream, ",\"top\":[");
     for (size_t i = 0; i < figures.num_rows && i < NUM_TOP && rows[i].flat; i++) {
         fprintf(stream, "%s{\"name\":", i ? "," : "");
