@@ -110,6 +110,12 @@ def test_json_on_stderr_is_one_object_with_the_figures_of_the_file(cprofiler, wo
     assert "burn" in summary["top"][0]["name"]
 
 
+def test_json_stays_alone_when_the_command_runs_on(cprofiler, tmp_path):
+    done = cprofiler("record", "--json", "-d", "0.2", "-o", tmp_path / "p", "--", "sleep", "0.6", check=True)
+    summary = json.loads(done.stderr)
+    assert summary["samples"] == 0 and isinstance(summary["kernel_sampled"], bool)
+
+
 def test_json_to_a_file_leaves_stderr_to_the_command(cprofiler, tmp_path):
     done = cprofiler("record", f"--json={tmp_path}/j", "-o", tmp_path / "p", "--", "sh", "-c", "echo x >&2")
     assert done.stderr == b"x\n"
