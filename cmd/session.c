@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 /* How long to sleep at most: sideband rings are drained at least this often. */
 #define DRAIN_INTERVAL_MS 200
 #define PROGRESS_INTERVAL_NS 1000000000ULL
+#define RECORDING_NICE (-15)
 
 /* --- opening -------------------------------------------------------------------------------- */
 
@@ -234,6 +236,25 @@ static bool process_cpu_ns(pid_t pid, uint64_t *cpu_ns_ret)
     return true;
 }
 
+/* While recording we need little CPU, but soon: behind a hundred runnable threads the rings
+ * overflow before it is our turn. The command was forked before and keeps its priority. Refused
+ * without privileges: then samples may be lost, which is counted. */
+static void raise_priority(struct session *session)
+{
+    errno = 0;
+    session->old_nice = getpriority(PRIO_PROCESS, 0);
+    session->has_raised_priority = errno == 0 && session->old_nice > RECORDING_NICE &&
+                                   setpriority(PRIO_PROCESS, 0, RECORDING_NICE) == 0;
+}
+
+/* Naming at the end takes CPU for long: it must not push the target aside. */
+static void restore_priority(struct session *session)
+{
+    if (session->has_raised_priority)
+        (void)setpriority(PRIO_PROCESS, 0, session->old_nice);
+    session->has_raised_priority = false;
+}
+
 /* Enables the events first and reads the maps after, so that nothing falls between the two. */
 static struct error *begin(struct session *session)
 {
@@ -339,6 +360,7 @@ struct error *session_record(struct session *session, session_progress_fn *progr
 
     if (err)
         return take_ptr(err);
+    raise_priority(session);
     next_progress_ns = session->start_ns + PROGRESS_INTERVAL_NS;
     end_ns = session->options.duration_ns ? session->start_ns + session->options.duration_ns : 0;
     while (!signals_received() && (!look || any_target_alive(session))) {
@@ -361,6 +383,7 @@ struct error *session_record(struct session *session, session_progress_fn *progr
     session->cpu.duration_ns = (int64_t)session->duration_ns;
     if (!err)
         err = drain(session, true);
+    restore_priority(session);
     compute_due(session);
     return take_ptr(err);
 }

@@ -65,6 +65,8 @@ struct session {
     bool has_due;          /* due_ns is known */
     uint64_t due_ns;       /* CPU time of the target by the kernel's own accounting */
     struct symbolize_result symbols;
+    int old_nice; /* our priority before the recording, when has_raised_priority */
+    bool has_raised_priority;
     bool command_is_missing; /* it could not be started: not found, or not executable */
     bool command_has_ended;
     int command_status; /* wait status */

@@ -110,6 +110,13 @@ def test_json_on_stderr_is_one_object_with_the_figures_of_the_file(cprofiler, wo
     assert "burn" in summary["top"][0]["name"]
 
 
+def test_the_command_keeps_its_priority(cprofiler, tmp_path):
+    """We raise our own while we record, as far as we may."""
+    plain = subprocess.run(["nice"], check=True, stdout=subprocess.PIPE)
+    done = cprofiler("record", "-o", tmp_path / "p", "--", "sh", "-c", "sleep 0.3; nice", check=True)
+    assert done.stdout == plain.stdout
+
+
 def test_json_stays_alone_when_the_command_runs_on(cprofiler, tmp_path):
     done = cprofiler("record", "--json", "-d", "0.2", "-o", tmp_path / "p", "--", "sleep", "0.6", check=True)
     summary = json.loads(done.stderr)
