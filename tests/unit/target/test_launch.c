@@ -243,6 +243,16 @@ static void prepare_plain(void)
     reset_signals();
 }
 
+/* The signals ignored by a status file. 32 and 33 are glibc's own: its posix_spawn (make uses it)
+ * leaves them ignored, and nobody can reset them. */
+static uint64_t ignored_signals(const char *status_text)
+{
+    const char *line = strstr(status_text, "SigIgn:\t");
+
+    assert_non_null(line);
+    return strtoull(line + strlen("SigIgn:\t"), NULL, 16) & 0x7fffffff;
+}
+
 static void command_inherits_what_we_found(void **state)
 {
     char *status_argv[] = {"cat", "/proc/self/status", "/proc/self/limits", NULL};
@@ -251,11 +261,11 @@ static void command_inherits_what_we_found(void **state)
 
     (void)state;
     inherited_read(prepare_odd, status_argv, output, sizeof(output));
-    assert_non_null(strstr(output, "SigIgn:\t0000000000010001"));
+    assert_int_equal(ignored_signals(output), 0x10001);
     assert_non_null(strstr(output, "SigBlk:\t0000000000000200"));
     assert_non_null(strstr(output, "Max open files            123                  4096"));
     inherited_read(prepare_plain, status_argv, output, sizeof(output));
-    assert_non_null(strstr(output, "SigIgn:\t0000000000000000"));
+    assert_int_equal(ignored_signals(output), 0);
     assert_non_null(strstr(output, "SigBlk:\t0000000000000000"));
     inherited_read(prepare_plain, fd_argv, output, sizeof(output));
     assert_string_equal(output, "0\n1\n2\n3\n"); /* 3 is the directory that ls reads */
