@@ -15,8 +15,9 @@ SAN = build_dir() / "san"
 UNIT_PROGRAMS = sorted((TESTS / "unit").glob("*/test_*.c"))
 # Not test_errors.py: ASan reserves terabytes of address space and opens /proc files, which the tests
 # with tiny limits and filtered system calls forbid.
-CLI_FILES = ["test_first_contact.py", "test_record_launch.py", "test_record_attach.py",
-             "test_record_output.py", "test_report.py"]
+CLI_FILES = ["cli/test_first_contact.py", "cli/test_record_launch.py", "cli/test_record_attach.py",
+             "cli/test_record_output.py", "cli/test_pprof_conformance.py", "cli/test_report.py",
+             "cli/test_report_manners.py", "harm/test_harm.py"]
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_unit(source, sanitizer_logs):
 def test_command_line(name, sanitizer_logs):
     environment, read = sanitizer_logs
     command = ["/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short",
-               f"tests/cli/{name}"]
+               f"tests/{name}"]
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=880, text=True,
                           errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
