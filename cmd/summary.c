@@ -107,8 +107,8 @@ static void print_stack_remedy(const struct session *session, FILE *stream)
         enum loss_kind kind;
         const char *remedy;
     } remedies[] = {
-        {LOSS_TRUNCATED, "stacks deeper than the copied 32 KB; the process ended before its stack "
-                         "could be read further"},
+        {LOSS_TRUNCATED, "stacks that go on beyond the copied 32 KB, or on another stack (Go), "
+                         "and had changed before the rest could be read"},
         {LOSS_NO_UNWIND_INFO,
          "code without unwind information: compile it with -fasynchronous-unwind-tables"},
         {LOSS_JIT, "JIT code without frame pointers: java -XX:+PreserveFramePointer"},
