@@ -189,14 +189,14 @@ def test_callbacks_and_variable_frames_keep_their_callers(cprofiler, workload, t
 
 @pytest.mark.parametrize("variant", ["static", "static-pie", "nonpie", "pie", "stripped"])
 def test_every_kind_of_binary_has_the_same_shares(cprofiler, workload, tmp_path, variant):
-    got = record(cprofiler, tmp_path, [workload(f"shares-{variant}"), 3])
+    got = record(cprofiler, tmp_path, [workload(f"shares-{variant}"), 5], hz=799)  # 3 points: 4 sigma
     assert_shares(got, 0.03)
     assert_sum(got)
     assert_complete(got)
 
 
 def test_without_any_symbols_addresses_still_have_their_shares(cprofiler, workload, tmp_path):
-    got = record(cprofiler, tmp_path, [workload("shares-nosymbols"), 3])
+    got = record(cprofiler, tmp_path, [workload("shares-nosymbols"), 5], hz=799)
     profile, truth, ranges = got.profile, got.truth, elf.Ranges(str(workload("shares")))
     assert_complete(got)
     sums = dict.fromkeys(BURNERS, 0)
