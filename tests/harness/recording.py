@@ -41,6 +41,10 @@ class Recording:
         return self.profile.total("cpu") / (self.truth["cpu_ns"] + self.truth["children_ns"])
 
 
+class ShareMiss(AssertionError):
+    """A share of the samples is farther from the truth than allowed; by chance, once in a while."""
+
+
 def record(program, folder, command, hz=499, flags=(), timeout=120, name="cpu", **options):
     """Records a command. folder: where the profile goes. Returns a Recording; its status is 0."""
     file, summary = Path(folder) / f"{name}.pprof", Path(folder) / f"{name}.json"
