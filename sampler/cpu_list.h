@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/cleanup.h"
 #include "base/error.h"
 
 #define CPU_LIST_MAX_CPUS 65536 /* numbers at or above it are refused */
@@ -29,5 +30,7 @@ struct error *cpu_list_online(struct cpu_list *list_ret) MUST_CHECK;
 
 /* Frees the numbers. A zeroed list is fine. */
 void cpu_list_deinit(struct cpu_list *list);
+
+DEFINE_CLEANUP(cpu_list_deinit, struct cpu_list *)
 
 #endif

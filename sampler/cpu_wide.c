@@ -47,7 +47,6 @@ static void cpu_wide_destroy(struct sampler *sampler)
 }
 
 DEFINE_CLEANUP(cpu_wide_destroy, struct sampler *)
-DEFINE_CLEANUP(cpu_list_deinit, struct cpu_list *)
 
 /* Opens the events and their rings on all CPUs, sampling still disabled. */
 static struct error *open_rings(struct sampler *sampler)

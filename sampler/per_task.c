@@ -70,7 +70,6 @@ static void per_task_destroy(struct sampler *sampler)
 }
 
 DEFINE_CLEANUP(per_task_destroy, struct sampler *)
-DEFINE_CLEANUP(cpu_list_deinit, struct cpu_list *)
 
 static struct error *open_rings(struct sampler *sampler)
 {
