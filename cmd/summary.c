@@ -61,9 +61,12 @@ static struct error *compute_figures(const struct session *session, struct figur
         .total = profile_total(&session->cpu, CPU_COLUMN),
     };
     target_counts(session->target, &figures->num_processes, &figures->num_threads);
-    if (worst && worst <= session->table.num_mappings)
-        figures->worst_path = base_name(
-            string_table_get(&session->table.strings, session->table.mappings[worst - 1].path));
+    if (worst && worst <= session->table.num_mappings) {
+        const struct mapping *mapping = &session->table.mappings[worst - 1];
+
+        figures->worst_path = base_name(string_table_get(&session->table.strings, mapping->path));
+        figures->worst_kind = mapping->kind;
+    }
     return top_compute(&session->cpu, CPU_COLUMN, &figures->rows, &figures->num_rows);
 }
 
