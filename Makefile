@@ -42,7 +42,7 @@ WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(if 
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 ALL_CPPFLAGS := -I. -I$(O) -D_GNU_SOURCE -DCPROFILER_VERSION='"$(VERSION)"' -DHAVE_BPF=$(BPF) $(CPPFLAGS)
 ALL_CFLAGS := -std=gnu17 $(OPT) $(WARN) $(SANFLAGS) $(CFLAGS)
-ALL_LDLIBS := -ldw -lelf -lprotobuf-c -lz -llzma -lzstd $(if $(filter 1,$(BPF)),-lbpf) -liberty -lm $(LDLIBS)
+ALL_LDLIBS := -ldw -lelf -lprotobuf-c -lz -ldeflate -llzma -lzstd $(if $(filter 1,$(BPF)),-lbpf) -liberty -lm $(LDLIBS)
 PYTEST   = O=$(abspath $(O)) $(PYTHON) -B -m pytest -p no:cacheprovider
 COMPILE  = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d
 

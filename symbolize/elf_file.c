@@ -1,15 +1,9 @@
 #include "symbolize/elf_file.h"
 
+#include <libdeflate.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
-
-#ifndef HAVE_LIBDEFLATE
-#define HAVE_LIBDEFLATE 0 /* set by the Makefile: inflates zlib twice as fast as libdw does */
-#endif
-#if HAVE_LIBDEFLATE
-#include <libdeflate.h>
-#endif
 
 #ifndef ELFCOMPRESS_ZSTD
 #define ELFCOMPRESS_ZSTD 2 /* gabi, after glibc 2.36's elf.h */
@@ -206,13 +200,10 @@ size_t elf_file_build_id(Elf *elf, uint8_t *build_id)
 static bool inflate_bytes(uint32_t type, const void *from, size_t from_bytes, void *to,
                           size_t to_bytes)
 {
-    size_t num_bytes = 0;
-
     if (type == ELFCOMPRESS_ZSTD) {
-        num_bytes = ZSTD_decompress(to, to_bytes, from, from_bytes);
+        size_t num_bytes = ZSTD_decompress(to, to_bytes, from, from_bytes);
         return !ZSTD_isError(num_bytes) && num_bytes == to_bytes;
     }
-#if HAVE_LIBDEFLATE
     struct libdeflate_decompressor *decompressor = libdeflate_alloc_decompressor();
     enum libdeflate_result result = LIBDEFLATE_BAD_DATA;
 
@@ -220,15 +211,11 @@ static bool inflate_bytes(uint32_t type, const void *from, size_t from_bytes, vo
         result = libdeflate_zlib_decompress(decompressor, from, from_bytes, to, to_bytes, NULL);
     libdeflate_free_decompressor(decompressor);
     return result == LIBDEFLATE_SUCCESS;
-#else
-    return false;
-#endif
 }
 
 static bool is_inflatable(const GElf_Chdr *chdr)
 {
-    return chdr->ch_type == ELFCOMPRESS_ZSTD ||
-           (HAVE_LIBDEFLATE && chdr->ch_type == ELFCOMPRESS_ZLIB);
+    return chdr->ch_type == ELFCOMPRESS_ZSTD || chdr->ch_type == ELFCOMPRESS_ZLIB;
 }
 
 static struct error *inflate_section(Elf_Scn *scn, const GElf_Chdr *chdr, void **buffers)

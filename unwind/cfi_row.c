@@ -1,6 +1,6 @@
 #include "unwind/cfi_row.h"
 
-#include "unwind/dwarf_bytes.h"
+#include "base/dwarf_bytes.h"
 
 /* DWARF 5 table 7.29, LSB 5 table "Additional DWARF Call Frame Instructions". */
 enum {

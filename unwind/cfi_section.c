@@ -3,8 +3,8 @@
 #include <stdlib.h>
 
 #include "base/array.h"
+#include "base/dwarf_bytes.h"
 #include "unwind/arch_x86_64.h"
-#include "unwind/dwarf_bytes.h"
 
 /* LSB 5, DWARF Extensions, "DWARF Exception Header Encoding". */
 enum {

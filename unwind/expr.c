@@ -1,7 +1,7 @@
 #include "unwind/expr.h"
 
+#include "base/dwarf_bytes.h"
 #include "unwind/arch_x86_64.h"
-#include "unwind/dwarf_bytes.h"
 
 /* DWARF 5 table 7.9. */
 enum {

@@ -4,8 +4,8 @@
  * Little-endian only (x86-64). Ownership: borrows the bytes. Threads: values.
  * Source: DWARF 5 section 7.6 (LEB128).
  */
-#ifndef UNWIND_DWARF_BYTES_H
-#define UNWIND_DWARF_BYTES_H
+#ifndef BASE_DWARF_BYTES_H
+#define BASE_DWARF_BYTES_H
 
 #include <stdbool.h>
 #include <stddef.h>
