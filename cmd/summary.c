@@ -314,8 +314,10 @@ struct error *summary_print_json(const struct session *session, const struct sum
     if (figures.worst_path) {
         fprintf(stream, ",\"worst\":{\"mapping\":");
         RETURN_IF_ERROR(print_json_string(figures.worst_path, stream));
-        fprintf(stream, ",\"unnamed_locations\":%llu}",
+        fprintf(stream, ",\"unnamed_locations\":%llu,\"remedy\":",
                 (unsigned long long)session->symbols.worst_num_locations);
+        RETURN_IF_ERROR(print_json_string(symbol_remedy(figures.worst_kind), stream));
+        fputc('}', stream);
     }
     fprintf(stream, ",\"top\":[");
     for (size_t i = 0; i < figures.num_rows && i < NUM_TOP && rows[i].flat; i++) {
