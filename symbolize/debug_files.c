@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "base/array.h"
 #include "base/log.h"
 #include "symbolize/elf_file.h"
 #include "symbolize/mini_debug_info.h"
@@ -15,7 +16,8 @@
 /* What we look for and where. */
 struct search {
     const struct module *module;
-    const char *debug_dir;
+    char *const *dirs;
+    size_t num_dirs;
     char path[DEBUG_PATH_BYTES]; /* the path just tried */
 };
 
@@ -84,18 +86,15 @@ static bool format_fits(int length)
 static bool find_by_build_id(struct search *search, const uint8_t *build_id, size_t num_bytes,
                              int *fd_ret, Elf **elf_ret)
 {
-    const char *dirs[] = {search->debug_dir, "/usr/lib/debug"};
     char hex[2 * ELF_FILE_MAX_BUILD_ID_BYTES + 1];
 
     if (num_bytes < 2 || num_bytes > ELF_FILE_MAX_BUILD_ID_BYTES)
         return false;
     for (size_t i = 0; i < num_bytes; i++)
         snprintf(hex + 2 * i, 3, "%02x", build_id[i]);
-    for (size_t i = 0; i < ARRAY_LENGTH(dirs); i++) {
-        if (!dirs[i])
-            continue;
+    for (size_t i = 0; i < search->num_dirs; i++) {
         if (format_fits(snprintf(search->path, sizeof(search->path), "%s/.build-id/%.2s/%s.debug",
-                                 dirs[i], hex, hex + 2)) &&
+                                 search->dirs[i], hex, hex + 2)) &&
             try_roots(search, build_id, num_bytes, NULL, fd_ret, elf_ret))
             return true;
     }
@@ -127,7 +126,6 @@ static bool find_by_debuglink(struct search *search, Elf *elf, int *fd_ret, Elf 
     static const char *const places[] = {"", "/.debug"};
     const struct module *module = search->module;
     const char *slash = strrchr(module->path, '/');
-    const char *dirs[] = {search->debug_dir, "/usr/lib/debug"};
     const char *name;
     uint32_t crc;
     int dir_bytes;
@@ -141,10 +139,8 @@ static bool find_by_debuglink(struct search *search, Elf *elf, int *fd_ret, Elf 
             try_roots(search, module->build_id, module->build_id_bytes, &crc, fd_ret, elf_ret))
             return true;
     }
-    for (size_t i = 0; i < ARRAY_LENGTH(dirs); i++) {
-        if (!dirs[i])
-            continue;
-        if (format_fits(snprintf(search->path, sizeof(search->path), "%s%.*s/%s", dirs[i],
+    for (size_t i = 0; i < search->num_dirs; i++) {
+        if (format_fits(snprintf(search->path, sizeof(search->path), "%s%.*s/%s", search->dirs[i],
                                  dir_bytes, module->path, name)) &&
             try_roots(search, module->build_id, module->build_id_bytes, &crc, fd_ret, elf_ret))
             return true;
@@ -205,7 +201,8 @@ static void choose_dwarf(struct debug_files *files)
 
 struct error *debug_files_load_dwarf(struct debug_files *files)
 {
-    struct search search = {.module = files->module, .debug_dir = files->debug_dir};
+    struct search search = {
+        .module = files->module, .dirs = files->dirs, .num_dirs = files->num_dirs};
     struct error *err;
 
     if (files->is_loaded || !files->dwarf)
@@ -246,18 +243,50 @@ static struct error *find_debug_file(struct search *search, struct debug_files *
     return files->debug_path ? NULL : &error_no_memory;
 }
 
+static struct error *add_dir(struct debug_files *files, size_t *capacity, const char *dir,
+                             size_t num_bytes)
+{
+    while (num_bytes > 1 && dir[num_bytes - 1] == '/')
+        num_bytes--;
+    RETURN_IF_ERROR(
+        array_reserve(&files->dirs, capacity, files->num_dirs + 1, sizeof(*files->dirs)));
+    files->dirs[files->num_dirs] = strndup(dir, num_bytes);
+    if (!files->dirs[files->num_dirs])
+        return &error_no_memory;
+    files->num_dirs++;
+    return NULL;
+}
+
+/* Splits the user's list of directories; the system's comes last. */
+static struct error *split_dirs(struct debug_files *files, const char *list)
+{
+    static const char system_dir[] = "/usr/lib/debug";
+    size_t capacity = 0;
+
+    while (list && *list) {
+        size_t num_bytes = strcspn(list, ":");
+
+        if (list[0] == '/')
+            RETURN_IF_ERROR(add_dir(files, &capacity, list, num_bytes));
+        list += num_bytes + (list[num_bytes] == ':');
+    }
+    return add_dir(files, &capacity, system_dir, strlen(system_dir));
+}
+
 struct error *debug_files_open(const struct module *module, const char *debug_dir,
                                struct debug_files **files_ret)
 {
     CLEANUP(debug_files_close) struct debug_files *files = calloc(1, sizeof(*files));
-    struct search search = {.module = module, .debug_dir = debug_dir};
+    struct search search = {.module = module};
 
     if (!files)
         return &error_no_memory;
     files->module = module;
-    files->debug_dir = debug_dir;
     files->debug_fd = -1;
     files->alt_fd = -1;
+    RETURN_IF_ERROR(split_dirs(files, debug_dir));
+    search.dirs = files->dirs;
+    search.num_dirs = files->num_dirs;
     if (elf_version(EV_CURRENT) != EV_NONE)
         files->main = module->image     ? elf_memory(module->image, module->image_bytes)
                       : module->fd >= 0 ? elf_file_open(module->fd)
@@ -289,5 +318,8 @@ void debug_files_close(struct debug_files *files)
     elf_file_free_buffers(files->buffers);
     free(files->mini_image);
     free(files->debug_path);
+    for (size_t i = 0; i < files->num_dirs; i++)
+        free(files->dirs[i]);
+    free(files->dirs);
     free(files);
 }

@@ -24,7 +24,8 @@
 
 struct debug_files {
     const struct module *module;
-    const char *debug_dir;
+    char **dirs; /* debug directories: those of the user, then /usr/lib/debug */
+    size_t num_dirs;
     Elf *main;  /* the module itself, by a handle of our own: libdw inflates sections in place */
     Elf *debug; /* separate debug file, NULL = none */
     Elf *alt;   /* dwz file, NULL = none */
@@ -41,7 +42,8 @@ struct debug_files {
 };
 
 /* Opens all files of a module. A missing or unfit debug file is no error.
- * module, debug_dir: outlive the result. debug_dir: looked into before /usr/lib/debug; NULL = none.
+ * module: outlives the result. debug_dir: looked into before /usr/lib/debug; several are separated
+ * by ':' (as gdb's debug-file-directory); NULL = none.
  * files_ret: owned by the caller. Returns: NULL; error_no_memory; ERROR_FAILED when the module
  * itself cannot be read. */
 struct error *debug_files_open(const struct module *module, const char *debug_dir,

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -21,14 +22,21 @@ static int open_below(const char *root, const char *path, int flags)
 
 int root_file_open(const char *root, const char *path, bool follow_last, struct stat *stat_ret)
 {
-    int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (follow_last ? 0 : O_NOFOLLOW);
+    int flags = O_PATH | O_CLOEXEC | (follow_last ? 0 : O_NOFOLLOW);
+    CLEANUP(close) int place_fd = -1;
     CLEANUP(close) int fd = -1;
     struct stat status;
+    char name[40];
 
     if (path[0] != '/')
         return -1;
-    fd = root[0] ? open_below(root, path, flags) : open(path, flags);
-    if (fd < 0 || fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
+    /* Opening a device or a FIFO may do things or block: first only point at what is there. */
+    place_fd = root[0] ? open_below(root, path, flags) : open(path, flags);
+    if (place_fd < 0 || fstat(place_fd, &status) < 0 || !S_ISREG(status.st_mode))
+        return -1;
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", place_fd);
+    fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
         return -1;
     if (stat_ret)
         *stat_ret = status;

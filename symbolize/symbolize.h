@@ -79,7 +79,8 @@ struct symbolize_options {
     bool inlines; /* expand inlined functions and lines; false: names only */
     uint64_t
         timeout_ns; /* 0 = none: stop looking up after this long, name the rest synthetically */
-    const char *debug_dir;            /* one more debug directory, as /usr/lib/debug; NULL = none */
+    const char *debug_dir; /* more debug directories, as /usr/lib/debug, separated by ':'; NULL =
+                            * none */
     const uint64_t *location_weights; /* [num_locations] share of each location; NULL: all equal */
 };
 

@@ -1,0 +1,338 @@
+#include "symbolize/split_files.h"
+
+#include <dwarf.h>
+#include <elfutils/libdw.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/array.h"
+#include "base/log.h"
+#include "symbolize/dwp_index.h"
+#include "symbolize/elf_file.h"
+#include "symbolize/root_file.h"
+
+/* A program of more split files than that is hostile or has a package. */
+#define SPLIT_MAX_FILES 65536
+/* A .dwo file holds one unit, a few with ThinLTO. */
+#define SPLIT_MAX_UNITS 4096
+
+/* An open .dwo or .dwp file. */
+struct split_file {
+    Elf *elf;
+    void *buffers; /* inflated sections */
+    struct split_bytes sections[SPLIT_NUM_SECTIONS];
+    struct split_file *next;
+};
+
+struct split_files {
+    const struct debug_files *files;
+    struct split_file *opened; /* everything that bytes were given from */
+    struct split_file *package;
+    struct dwp_index index;
+    size_t num_opened;
+    bool has_looked_for_package;
+};
+
+static void split_file_close(struct split_file *file)
+{
+    if (!file)
+        return;
+    elf_end(file->elf);
+    elf_file_free_buffers(file->buffers);
+    free(file);
+}
+
+DEFINE_CLEANUP(split_file_close, struct split_file *)
+
+static const char *const section_names[SPLIT_NUM_SECTIONS] = {
+    [SPLIT_INFO] = ".debug_info.dwo",         [SPLIT_ABBREV] = ".debug_abbrev.dwo",
+    [SPLIT_LINE] = ".debug_line.dwo",         [SPLIT_STR_OFFSETS] = ".debug_str_offsets.dwo",
+    [SPLIT_RNGLISTS] = ".debug_rnglists.dwo", [SPLIT_STR] = ".debug_str.dwo",
+};
+
+/* Finds the bytes of a section, inflating what is compressed still. */
+static void read_section(struct split_file *file, enum split_section section)
+{
+    GElf_Shdr shdr;
+    Elf_Scn *scn = elf_file_section(file->elf, section_names[section], &shdr);
+    size_t num_bytes;
+
+    if (!scn || ((shdr.sh_flags & SHF_COMPRESSED) && elf_compress(scn, 0, 0) < 0))
+        return;
+    if (elf_file_section_bytes(file->elf, section_names[section], &file->sections[section].bytes,
+                               &num_bytes))
+        file->sections[section].num_bytes = num_bytes;
+}
+
+/* Opens a file with split sections. Returns: NULL or error_no_memory; file_ret stays NULL for
+ * anything that is no such file. */
+static struct error *split_file_open(const char *root, const char *path,
+                                     struct split_file **file_ret)
+{
+    CLEANUP(close) int fd = root_file_open(root, path, true, NULL);
+    CLEANUP(split_file_close) struct split_file *file = NULL;
+    CLEANUP(error_destroy) struct error *err = NULL;
+    uint64_t info_bytes;
+
+    if (fd < 0)
+        return NULL;
+    file = calloc(1, sizeof(*file));
+    if (!file)
+        return &error_no_memory;
+    file->elf = elf_file_open(fd);
+    /* Thousands of them may be open: the mapping is enough. */
+    if (!file->elf || elf_cntl(file->elf, ELF_C_FDREAD) != 0 ||
+        elf_file_debug_bytes(file->elf, &info_bytes) > DEBUG_FILES_MAX_BYTES ||
+        info_bytes > DEBUG_FILES_MAX_INFO_BYTES)
+        return NULL;
+    err = elf_file_prepare_dwarf(file->elf, DEBUG_FILES_MAX_BYTES, &file->buffers);
+    if (err == &error_no_memory)
+        return take_ptr(err);
+    if (err) {
+        log_info("%s%s: %s", root, path, err->message);
+        return NULL;
+    }
+    for (size_t i = 0; i < SPLIT_NUM_SECTIONS; i++)
+        read_section(file, (enum split_section)i);
+    if (file->sections[SPLIT_INFO].num_bytes > 0)
+        *file_ret = take_ptr(file);
+    return NULL;
+}
+
+struct error *split_files_create(const struct debug_files *files, struct split_files **split_ret)
+{
+    struct split_files *split = calloc(1, sizeof(*split));
+
+    if (!split)
+        return &error_no_memory;
+    split->files = files;
+    *split_ret = split;
+    return NULL;
+}
+
+void split_files_destroy(struct split_files *split)
+{
+    if (!split)
+        return;
+    while (split->opened) {
+        struct split_file *next = split->opened->next;
+
+        split_file_close(split->opened);
+        split->opened = next;
+    }
+    free(split);
+}
+
+/* What is done with a file that could be opened. Returns: whether it is the one looked for. */
+typedef bool visit_fn(void *context, struct split_file *file);
+
+/* One search: the rest of the path differs, what to do with a file does not. */
+struct search {
+    struct split_files *split;
+    visit_fn *visit;
+    void *context;
+    bool is_found;
+};
+
+/* Tries a path below the target's root, then below ours. Returns: NULL or error_no_memory. */
+static struct error *try_path(struct search *search, const char *path)
+{
+    struct split_files *split = search->split;
+    const char *target_root = split->files->module->root ? split->files->module->root : "";
+    const char *roots[] = {target_root, ""};
+
+    for (size_t i = target_root[0] ? 0 : 1; i < ARRAY_LENGTH(roots) && !search->is_found; i++) {
+        CLEANUP(split_file_close) struct split_file *file = NULL;
+
+        if (split->num_opened >= SPLIT_MAX_FILES)
+            return NULL;
+        RETURN_IF_ERROR(split_file_open(roots[i], path, &file));
+        if (!file)
+            continue;
+        if (!search->visit(search->context, file)) {
+            log_info("%s%s does not belong to %s", roots[i], path, split->files->module->path);
+            continue;
+        }
+        log_debug("%s: split debug info in %s%s", split->files->module->path, roots[i], path);
+        file->next = split->opened;
+        split->opened = take_ptr(file);
+        split->num_opened++;
+        search->is_found = true;
+    }
+    return NULL;
+}
+
+/* Tries DIR/NAME. dir_bytes: length of dir. */
+static struct error *try_in(struct search *search, const char *dir, size_t dir_bytes,
+                            const char *name)
+{
+    char path[PATH_MAX];
+    int length = snprintf(path, sizeof(path), "%.*s/%s", (int)dir_bytes, dir, name);
+
+    if (search->is_found || dir_bytes >= PATH_MAX || length < 0 || length >= (int)sizeof(path))
+        return NULL;
+    return try_path(search, path);
+}
+
+static size_t dir_length(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? (size_t)(slash - path) : 0;
+}
+
+static const char *path_base(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+/* --- packages ------------------------------------------------------------------------------- */
+
+static bool take_package(void *context, struct split_file *file)
+{
+    struct split_files *split = context;
+    const uint8_t *bytes;
+    size_t num_bytes;
+
+    if (!elf_file_section_bytes(file->elf, ".debug_cu_index", &bytes, &num_bytes) ||
+        !dwp_index_parse(bytes, num_bytes, &split->index))
+        return false;
+    split->package = file;
+    return true;
+}
+
+/* Looks for NAME.dwp of the module and of its debug file. */
+static struct error *find_package(struct split_files *split)
+{
+    const struct debug_files *files = split->files;
+    const char *paths[] = {files->module->path, files->debug_path};
+    struct search search = {.split = split, .visit = take_package, .context = split};
+    char name[PATH_MAX];
+
+    split->has_looked_for_package = true;
+    for (size_t i = 0; i < ARRAY_LENGTH(paths); i++) {
+        if (!paths[i] || paths[i][0] != '/' ||
+            snprintf(name, sizeof(name), "%s.dwp", path_base(paths[i])) >= (int)sizeof(name))
+            continue;
+        RETURN_IF_ERROR(try_in(&search, paths[i], dir_length(paths[i]), name));
+        for (size_t j = 0; j < files->num_dirs; j++) {
+            char full[PATH_MAX];
+
+            if (snprintf(full, sizeof(full), "%s%s.dwp", files->dirs[j], paths[i]) <
+                    (int)sizeof(full) &&
+                !search.is_found)
+                RETURN_IF_ERROR(try_path(&search, full));
+            RETURN_IF_ERROR(try_in(&search, files->dirs[j], strlen(files->dirs[j]), name));
+        }
+    }
+    return NULL;
+}
+
+/* Cuts the ranges of a unit out of the package. Returns: false when one lies outside. */
+static bool cut_unit(const struct split_file *package, const struct dwp_range *ranges,
+                     struct split_unit *unit)
+{
+    for (size_t i = 0; i < SPLIT_NUM_SECTIONS; i++) {
+        const struct split_bytes *section = &package->sections[i];
+
+        unit->sections[i] = *section;
+        if (i == SPLIT_STR)
+            continue;
+        if (ranges[i].off > section->num_bytes ||
+            ranges[i].num_bytes > section->num_bytes - ranges[i].off)
+            return false;
+        unit->sections[i].bytes += ranges[i].off;
+        unit->sections[i].num_bytes = ranges[i].num_bytes;
+    }
+    unit->unit_off = 0;
+    return unit->sections[SPLIT_INFO].num_bytes > 0;
+}
+
+/* --- single files --------------------------------------------------------------------------- */
+
+/* Looks for a unit by its dwo_id. */
+struct unit_search {
+    uint64_t dwo_id;
+    uint64_t unit_off;
+};
+
+static bool take_unit(void *context, struct split_file *file)
+{
+    struct unit_search *search = context;
+    Dwarf *dwarf = dwarf_begin_elf(file->elf, DWARF_C_READ, NULL);
+    Dwarf_CU *cu = NULL;
+    Dwarf_Die die;
+    bool is_found = false;
+
+    for (size_t i = 0; dwarf && i < SPLIT_MAX_UNITS && !is_found; i++) {
+        uint8_t unit_type;
+        uint64_t id = 0;
+
+        if (dwarf_get_units(dwarf, cu, &cu, NULL, &unit_type, &die, NULL) != 0)
+            break;
+        if (unit_type != DW_UT_split_compile ||
+            dwarf_cu_info(cu, NULL, NULL, NULL, NULL, &id, NULL, NULL) != 0 || id != search->dwo_id)
+            continue;
+        is_found = true;
+        search->unit_off = dwarf_dieoffset(&die) - dwarf_cuoffset(&die);
+    }
+    dwarf_end(dwarf);
+    return is_found;
+}
+
+/* The file as its compiler named it, then wherever moved files are found: beside the module and
+ * its debug file, in the debug directories; with its folders, then without. */
+static struct error *find_file(struct search *search, const struct split_request *request)
+{
+    const struct debug_files *files = search->split->files;
+    const char *paths[] = {files->module->path, files->debug_path};
+    const char *names[] = {request->name, path_base(request->name)};
+
+    if (request->name[0] == '/')
+        RETURN_IF_ERROR(try_path(search, request->name));
+    else if (request->comp_dir && request->comp_dir[0] == '/')
+        RETURN_IF_ERROR(
+            try_in(search, request->comp_dir, strlen(request->comp_dir), request->name));
+    for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
+        for (size_t j = 0; j < ARRAY_LENGTH(paths); j++) {
+            if (paths[j] && paths[j][0] == '/')
+                RETURN_IF_ERROR(try_in(search, paths[j], dir_length(paths[j]), names[i]));
+        }
+        for (size_t j = 0; j < files->num_dirs; j++)
+            RETURN_IF_ERROR(try_in(search, files->dirs[j], strlen(files->dirs[j]), names[i]));
+        if (names[1] == names[0])
+            break;
+    }
+    return NULL;
+}
+
+struct error *split_files_find(struct split_files *split, const struct split_request *request,
+                               struct split_unit *unit_ret, bool *is_found_ret)
+{
+    struct unit_search wanted = {.dwo_id = request->dwo_id};
+    struct search search = {.split = split, .visit = take_unit, .context = &wanted};
+    struct dwp_range ranges[SPLIT_NUM_SECTIONS];
+
+    *is_found_ret = false;
+    if (!split->has_looked_for_package)
+        RETURN_IF_ERROR(find_package(split));
+    if (split->package && dwp_index_find(&split->index, request->dwo_id, ranges) &&
+        cut_unit(split->package, ranges, unit_ret)) {
+        *is_found_ret = true;
+        return NULL;
+    }
+    if (!request->name || !request->name[0])
+        return NULL;
+    RETURN_IF_ERROR(find_file(&search, request));
+    if (!search.is_found)
+        return NULL;
+    memcpy(unit_ret->sections, split->opened->sections, sizeof(unit_ret->sections));
+    unit_ret->unit_off = wanted.unit_off;
+    *is_found_ret = true;
+    return NULL;
+}
