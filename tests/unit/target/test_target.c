@@ -5,6 +5,7 @@
 #include <link.h>
 #include <pthread.h>
 
+#include "base/clock.h"
 #include "target/diagnose.h"
 #include "target/target.h"
 
@@ -209,6 +210,8 @@ static void maps_are_read_again_for_a_new_pc(void **state)
     char path[PATH_MAX];
     struct process *process;
     void *address;
+    uint64_t before_ns;
+    bool was_reread;
 
     snprintf(path, sizeof(path), "%s/mapped", (const char *)*state);
     copy_file("/proc/self/exe", path);
@@ -216,14 +219,17 @@ static void maps_are_read_again_for_a_new_pc(void **state)
     child_read(&child, &address, sizeof(address));
     assert_success(target_add_process(target, child.pid, false, &process));
     assert_int_equal(maps_find(process->maps, (uint64_t)address)->kind, MAPPING_FILE);
+    before_ns = clock_monotonic_ns();
     assert_false(target_reread_maps(target, process));
     assert_true(process->maps_reread);
     unlink(path);
     child_read(&child, &address, sizeof(address));
     assert_null(maps_find(process->maps, (uint64_t)address));
-    assert_false(target_reread_maps(target, process)); /* too soon */
+    was_reread = target_reread_maps(target, process);
+    if (clock_monotonic_ns() - before_ns < 10000000) /* else a busy machine gave us no CPU */
+        assert_false(was_reread);                    /* too soon */
     usleep(25000);
-    assert_true(target_reread_maps(target, process));
+    assert_true(was_reread || target_reread_maps(target, process));
     assert_int_equal(maps_find(process->maps, (uint64_t)address)->kind, MAPPING_ANON);
     usleep(25000);
     assert_false(target_reread_maps(target, process));
