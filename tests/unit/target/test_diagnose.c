@@ -122,16 +122,22 @@ static void process_of_another_user_is_told(void **state)
 static int check_protected(void *context)
 {
     struct error *err;
-    pid_t pid = fork();
+    int ready[2];
+    char byte;
+    pid_t pid;
 
     (void)context;
+    if (pipe(ready))
+        return 2;
+    pid = fork();
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         prctl(PR_SET_DUMPABLE, 0);
-        pause();
-        _exit(0);
+        _exit(write(ready[1], "r", 1) == 1 ? pause() : 1);
     }
-    usleep(100000);
+    close(ready[1]);
+    if (read(ready[0], &byte, 1) != 1)
+        return 3;
     err = diagnose_process(pid);
     kill(pid, SIGKILL);
     return err && err->kind == ERROR_PERMISSION && strstr(err->message, "protected") ? 0 : 1;
