@@ -107,7 +107,7 @@ $(FUZZ_LIB): FORCE
 fuzz: ## run every fuzzer for FUZZ_SECONDS (60) from its kept corpus
 	$(Q).ci/packages check
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) fuzz-build
-	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTEST) tests/fuzz
+	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTEST) -n $(JOBS) tests/fuzz
 
 # The two commands of the README, and their kin. Each installs the packages that are missing first,
 # then calls make again, because the compilers may have come only now.
@@ -119,7 +119,7 @@ demo: ## install what it needs, build, profile a real sqlite3, write build/demo/
 check: ## install what the tests need, build in every way, run the whole suite
 	$(Q).ci/packages check
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) check-builds
-	$(Q)$(PYTEST) tests
+	$(Q)$(PYTEST) -n $(JOBS) tests
 
 check-builds:
 	$(Q)$(MAKE) --no-print-directory O=$(O) WERROR=1 all unit
@@ -134,7 +134,7 @@ check-bare: ## run `make demo` and `make check` in a bare Debian 12 (debootstrap
 lint: ## run the lints of tests/lint alone
 	$(Q).ci/packages check
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all
-	$(Q)$(PYTEST) tests/lint
+	$(Q)$(PYTEST) -n $(JOBS) tests/lint
 
 bench: ## measure overhead and speed on this machine, print the tables of docs/overhead.md
 	$(Q).ci/packages bench

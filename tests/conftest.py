@@ -8,10 +8,11 @@ import subprocess
 
 import pytest
 
-from harness import pprof, unit_items, workloads
+from harness import pprof, together, unit_items, workloads
 from harness.paths import build_dir, cprofiler_path, find_go
 
 DEFAULT_TEST_SECONDS = 300
+TURN = pytest.StashKey()
 
 
 def pytest_configure(config):
@@ -19,10 +20,32 @@ def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     config.addinivalue_line("markers", "limit(seconds): time limit of one test")
+    if hasattr(config, "workerinput"):  # one of several workers of `pytest -n`
+        config.stash[TURN] = together.Turn()
 
 
 def pytest_collect_file(file_path, parent):
     return unit_items.collect_file(file_path, parent)
+
+
+def pytest_collection_modifyitems(items):
+    together.sort(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return together.make_scheduler(config, log)
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """Waits until the test may run, which is no part of its time."""
+    turn = item.config.stash.get(TURN, None)
+    if turn:
+        turn.take(item.nodeid)
+    yield
+    if turn:
+        turn.give()
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -39,6 +62,16 @@ def pytest_runtest_call(item):
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What tests have measured (fixture `figure`)."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])]
+    texts = [text for r in reports for name, text in getattr(r, "user_properties", []) if name == "figure"]
+    if texts:
+        terminalreporter.section("measured")
+        for text in texts:
+            terminalreporter.write_line(text)
 
 
 def pytest_unconfigure(config):
@@ -126,6 +159,12 @@ def go_pprof(tmp_path):
     if not find_go():
         pytest.skip("go is not installed")
     return lambda *args, **options: pprof.go_pprof(*args, tmp=tmp_path / "pprof", **options)
+
+
+@pytest.fixture
+def figure(record_property):
+    """figure(TEXT): shows a measurement at the end of the run, whether the test passes or not."""
+    return lambda text: record_property("figure", text)
 
 
 @pytest.fixture

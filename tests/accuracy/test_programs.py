@@ -31,7 +31,7 @@ def perf_round(tmp_path, command, number):
 
 @pytest.mark.limit(400)
 @pytest.mark.parametrize("name", list(programs.PROGRAMS))
-def test_stacks_are_complete_and_leaves_agree_with_perf(cprofiler, tmp_path, name, capsys):
+def test_stacks_are_complete_and_leaves_agree_with_perf(cprofiler, tmp_path, name, figure):
     if programs.missing(name):
         pytest.skip(programs.missing(name))
     command = programs.prepare(name)
@@ -50,11 +50,10 @@ def test_stacks_are_complete_and_leaves_agree_with_perf(cprofiler, tmp_path, nam
     endings = merge(quality.endings(r.profile) for r in recordings)
     user = sum(v for k, v in endings.items() if k != "kernel only")
     complete = endings.get("complete", 0) / user
-    with capsys.disabled():
-        print(f"\n  {name}: {sum(left.values())} samples (perf {sum(right.values())}), complete {complete:.2%}, "
-              f"distance to perf {distance:.3f} (between equal runs {noise:.3f}), "
-              f"named {recordings[0].summary['named_share']:.1%}\n"
-              f"    most different (ours, perf): {quality.worst_differences(left, right, 4)}")
+    figure(f"{name}: {sum(left.values())} samples (perf {sum(right.values())}), complete {complete:.2%}, "
+           f"distance to perf {distance:.3f} (between equal runs {noise:.3f}), "
+           f"named {recordings[0].summary['named_share']:.1%}\n"
+           f"    most different (ours, perf): {quality.worst_differences(left, right, 4)}")
     details = sorted(endings.items(), key=lambda e: -e[1])[:8]
     assert complete >= COMPLETE.get(name, 0.99), details
     assert not [e for e in endings if e.startswith("cut at")], details

@@ -43,7 +43,7 @@ def throughput(port, requests=REQUESTS):
     return 2 / sum(1 / rate for rate in rates)
 
 
-def test_busy_redis_is_profiled_for_10_s_and_its_clients_notice_nothing(cprofiler, redis, tmp_path, capsys):
+def test_busy_redis_is_profiled_for_10_s_and_its_clients_notice_nothing(cprofiler, redis, tmp_path, figure):
     server, port = redis
     file, rates = tmp_path / "redis.pprof", {"alone": [], "profiled": []}
     throughput(port, 30000)
@@ -65,9 +65,8 @@ def test_busy_redis_is_profiled_for_10_s_and_its_clients_notice_nothing(cprofile
     best = {k: sorted(v)[len(v) // 2] for k, v in rates.items()}
     ratio = best["profiled"] / best["alone"]
     profile = Profile(file)
-    with capsys.disabled():
-        print(f"\n  redis: throughput profiled / unprofiled = {ratio:.3f} (medians of {len(rates['profiled'])} and "
-              f"{len(rates['alone'])} runs, interleaved), complete {quality.complete_share(profile):.2%}")
+    figure(f"redis: throughput profiled / unprofiled = {ratio:.3f} (medians of {len(rates['profiled'])} and "
+           f"{len(rates['alone'])} runs, interleaved), complete {quality.complete_share(profile):.2%}")
     assert ratio >= 0.80
     assert server.poll() is None
     assert quality.complete_share(profile) >= 0.99
