@@ -42,7 +42,7 @@ WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(if 
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 ALL_CPPFLAGS := -I. -I$(O) -D_GNU_SOURCE -DCPROFILER_VERSION='"$(VERSION)"' -DHAVE_BPF=$(BPF) $(CPPFLAGS)
 ALL_CFLAGS := -std=gnu17 $(OPT) $(WARN) $(SANFLAGS) $(CFLAGS)
-ALL_LDLIBS := -ldw -lelf -lprotobuf-c -lz -ldeflate -llzma -lzstd $(if $(filter 1,$(BPF)),-lbpf) -liberty -lm $(LDLIBS)
+ALL_LDLIBS := -ldw -lelf -lprotobuf-c -lz -ldeflate -llzma -lzstd -liberty -lm $(LDLIBS)
 PYTEST   = O=$(abspath $(O)) $(PYTHON) -B -m pytest -p no:cacheprovider
 COMPILE  = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d
 
@@ -76,7 +76,7 @@ $(O)/output/profile.pb-c.c: output/profile.proto $(O)/.flags
 
 $(O)/%.bpf.o: %.bpf.c $(O)/.flags
 	$(call say,BPF,$@)
-	$(Q)mkdir -p $(@D) && $(CLANG) -O2 -g -target bpf -D__TARGET_ARCH_x86 -I. -I/usr/include/x86_64-linux-gnu \
+	$(Q)mkdir -p $(@D) && $(CLANG) -O2 -target bpf -D__TARGET_ARCH_x86 -I. -I/usr/include/x86_64-linux-gnu \
 		-Wall -MMD -MP -MF $@.d -c -o $@ $<
 
 # Changed flags rebuild everything. New flags are first tried on a probe per library, so that a
@@ -94,6 +94,7 @@ $(O)/tests/%: tests/%.c $(O)/libcprofiler.a
 	$(call say,TEST,$@)
 	$(Q)mkdir -p $(@D) && $(COMPILE) -o $@ $< $(O)/libcprofiler.a -lcmocka $(LDFLAGS) $(ALL_LDLIBS) $(PEER_LIBS)
 $(O)/tests/bench/bench_unwind: PEER_LIBS := -lunwind-x86_64 -lunwind
+$(O)/tests/unit/sampler/test_btf_offset: PEER_LIBS := $(if $(filter 1,$(BPF)),-lbpf)
 
 # Fuzzers: libFuzzer programs over a library of their own, built with the same sanitizers.
 fuzz-build: $(FUZZ_BINS)

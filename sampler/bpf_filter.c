@@ -5,14 +5,16 @@
 
 #if HAVE_BPF
 
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 #include <errno.h>
 #include <linux/perf_event.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/bpf.h"
+#include "sampler/bpf_loader.h"
 
 #define INIT_PID_NAMESPACE_INODE 0xEFFFFFFCu /* linux/proc_ns.h PROC_PID_INIT_INO */
 #define COUNTING 1u                          /* as in sampler/bpf/filter.bpf.c */
@@ -28,29 +30,19 @@ __asm__(".pushsection .rodata\n"
         "bpf_filter_object_bytes:\n"
         ".quad bpf_filter_object_limit - bpf_filter_object\n"
         ".popsection\n");
-extern const char bpf_filter_object[];
+extern const uint8_t bpf_filter_object[];
 extern const uint64_t bpf_filter_object_bytes;
 
 #define NUM_TRACEPOINTS 3
 
 struct bpf_filter {
-    struct bpf_object *object;
-    struct bpf_link *links[NUM_TRACEPOINTS];
-    int filter_fd;
     int processes_fd;
     int unfollowed_fd;
+    int program_fd;                /* the filter itself */
+    int link_fds[NUM_TRACEPOINTS]; /* programs at tracepoints */
 };
 
 DEFINE_CLEANUP(bpf_filter_destroy, struct bpf_filter *)
-
-/* libbpf explains itself on stderr; nothing below cmd/ prints. */
-static int print_nothing(enum libbpf_print_level level, const char *format, va_list arguments)
-{
-    (void)level;
-    (void)format;
-    (void)arguments;
-    return 0;
-}
 
 static struct error *refusal(int err, const char *what)
 {
@@ -75,69 +67,80 @@ static struct error *check_pid_namespace(void)
     return NULL;
 }
 
-/* Finds the descriptor of a map or fails. */
-static struct error *find_map(const struct bpf_object *object, const char *name, int *fd_ret)
+/* Creates the maps. Their elements are allocated when needed, if the kernel lets a perf event's
+ * program use such maps (since Linux 6.1): 16384 at once take most of the time of a start. */
+static int create_maps(struct bpf_filter *filter, const struct bpf_image *image, uint32_t flags)
 {
-    int fd = bpf_object__find_map_fd_by_name(object, name);
+    filter->processes_fd = bpf_loader_create_map(image, "processes", flags);
+    if (filter->processes_fd < 0)
+        return filter->processes_fd;
+    if (filter->unfollowed_fd < 0)
+        filter->unfollowed_fd = bpf_loader_create_map(image, "unfollowed", 0);
+    return filter->unfollowed_fd < 0 ? filter->unfollowed_fd : 0;
+}
 
-    if (fd < 0)
-        return error_create(ERROR_FAILED, NULL, "BPF map %s is missing", name);
-    *fd_ret = fd;
+static int load_program(const struct bpf_filter *filter, const struct bpf_image *image,
+                        const char *section, const uint32_t offsets[2])
+{
+    const struct bpf_symbol symbols[] = {
+        {"processes", (uint64_t)filter->processes_fd},
+        {"unfollowed", (uint64_t)filter->unfollowed_fd},
+        {"task_pid_offset", offsets[0]},
+        {"task_tgid_offset", offsets[1]},
+    };
+
+    return bpf_loader_load(image, section, symbols, ARRAY_LENGTH(symbols));
+}
+
+static struct error *load_filter(struct bpf_filter *filter, const struct bpf_image *image,
+                                 const uint32_t offsets[2])
+{
+    int err = create_maps(filter, image, BPF_F_NO_PREALLOC);
+
+    if (err)
+        return refusal(-err, "can't make a BPF map");
+    filter->program_fd = load_program(filter, image, "perf_event", offsets);
+    if (filter->program_fd == -EINVAL) {
+        close(take_fd(&filter->processes_fd));
+        err = create_maps(filter, image, 0);
+        if (err)
+            return refusal(-err, "can't make a BPF map");
+        filter->program_fd = load_program(filter, image, "perf_event", offsets);
+    }
+    if (filter->program_fd < 0)
+        return refusal(-filter->program_fd, "the kernel refuses the BPF filter");
     return NULL;
 }
 
-static struct error *attach_tracepoints(struct bpf_filter *filter, bool follow_children)
+static struct error *attach_tracepoints(struct bpf_filter *filter, const struct bpf_image *image,
+                                        const uint32_t offsets[2], bool follow_children)
 {
-    static const char *const names[NUM_TRACEPOINTS] = {"follow_fork", "follow_exec",
-                                                       "forget_process"};
+    static const char *const sections[NUM_TRACEPOINTS] = {"raw_tracepoint/sched_process_fork",
+                                                          "raw_tracepoint/sched_process_exec",
+                                                          "raw_tracepoint/sched_process_free"};
 
     for (size_t i = follow_children ? 0 : 1; i < NUM_TRACEPOINTS; i++) {
-        struct bpf_program *program = bpf_object__find_program_by_name(filter->object, names[i]);
+        CLEANUP(close) int program_fd = load_program(filter, image, sections[i], offsets);
 
-        if (!program)
-            return error_create(ERROR_FAILED, NULL, "BPF program %s is missing", names[i]);
-        filter->links[i] = bpf_program__attach(program);
-        if (!filter->links[i])
-            return refusal(errno, "can't follow processes by BPF");
+        if (program_fd < 0)
+            return refusal(-program_fd, "the kernel refuses the BPF filter");
+        filter->link_fds[i] = bpf_loader_attach(sections[i], program_fd);
+        if (filter->link_fds[i] < 0)
+            return refusal(-filter->link_fds[i], "can't follow processes by BPF");
     }
-    return NULL;
-}
-
-/* Tells the programs where this kernel has the fields that they read. */
-static struct error *set_task_offsets(const struct bpf_object *object)
-{
-    static const char *const names[] = {"pid", "tgid"};
-    uint32_t offsets[ARRAY_LENGTH(names)];
-    struct bpf_map *map = bpf_object__find_map_by_name(object, ".rodata");
-
-    RETURN_IF_ERROR(
-        btf_offset_find(KERNEL_BTF, "task_struct", names, ARRAY_LENGTH(names), offsets));
-    if (!map || bpf_map__set_initial_value(map, offsets, sizeof(offsets)))
-        return error_create(ERROR_FAILED, NULL, "the BPF filter has other constants than expected");
     return NULL;
 }
 
 static struct error *load(struct bpf_filter *filter, bool follow_children)
 {
-    const struct bpf_program *program;
-    struct bpf_program *fork_program;
-    int err;
+    static const char *const names[] = {"pid", "tgid"};
+    const struct bpf_image image = {bpf_filter_object, bpf_filter_object_bytes};
+    uint32_t offsets[ARRAY_LENGTH(names)];
 
-    filter->object = bpf_object__open_mem(bpf_filter_object, bpf_filter_object_bytes, NULL);
-    if (!filter->object)
-        return refusal(errno, "can't read the BPF filter");
-    fork_program = bpf_object__find_program_by_name(filter->object, "follow_fork");
-    if (fork_program && !follow_children)
-        bpf_program__set_autoload(fork_program, false);
-    RETURN_IF_ERROR(set_task_offsets(filter->object));
-    err = bpf_object__load(filter->object);
-    if (err)
-        return refusal(-err, "the kernel refuses the BPF filter");
-    program = bpf_object__find_program_by_name(filter->object, "filter_sample");
-    filter->filter_fd = program ? bpf_program__fd(program) : -1;
-    RETURN_IF_ERROR(find_map(filter->object, "processes", &filter->processes_fd));
-    RETURN_IF_ERROR(find_map(filter->object, "unfollowed", &filter->unfollowed_fd));
-    return attach_tracepoints(filter, follow_children);
+    RETURN_IF_ERROR(
+        btf_offset_find(KERNEL_BTF, "task_struct", names, ARRAY_LENGTH(names), offsets));
+    RETURN_IF_ERROR(load_filter(filter, &image, offsets));
+    return attach_tracepoints(filter, &image, offsets, follow_children);
 }
 
 struct error *bpf_filter_create(bool follow_children, struct bpf_filter **filter_ret)
@@ -145,10 +148,10 @@ struct error *bpf_filter_create(bool follow_children, struct bpf_filter **filter
     CLEANUP(bpf_filter_destroy) struct bpf_filter *filter = NULL;
 
     RETURN_IF_ERROR(check_pid_namespace());
-    filter = calloc(1, sizeof(*filter));
+    filter = malloc(sizeof(*filter));
     if (!filter)
         return &error_no_memory;
-    libbpf_set_print(print_nothing);
+    memset(filter, 0xff, sizeof(*filter)); /* no descriptors yet: all -1 */
     RETURN_IF_ERROR(load(filter, follow_children));
     *filter_ret = take_ptr(filter);
     return NULL;
@@ -159,14 +162,16 @@ void bpf_filter_destroy(struct bpf_filter *filter)
     if (!filter)
         return;
     for (size_t i = 0; i < NUM_TRACEPOINTS; i++)
-        bpf_link__destroy(filter->links[i]);
-    bpf_object__close(filter->object);
+        cleanup_close(&filter->link_fds[i]);
+    cleanup_close(&filter->program_fd);
+    cleanup_close(&filter->unfollowed_fd);
+    cleanup_close(&filter->processes_fd);
     free(filter);
 }
 
 struct error *bpf_filter_attach(struct bpf_filter *filter, int perf_event_fd)
 {
-    if (ioctl(perf_event_fd, PERF_EVENT_IOC_SET_BPF, filter->filter_fd))
+    if (ioctl(perf_event_fd, PERF_EVENT_IOC_SET_BPF, filter->program_fd))
         return refusal(errno, "can't put the BPF filter in front of a perf event");
     return NULL;
 }
@@ -176,8 +181,14 @@ struct error *bpf_filter_add(struct bpf_filter *filter, pid_t pid, bool wait_for
     uint32_t key = (uint32_t)pid;
     uint32_t value = wait_for_exec ? 0 : COUNTING;
 
-    if (bpf_map_update_elem(filter->processes_fd, &key, &value, BPF_ANY))
-        return error_from_errno(errno, NULL, "can't add process %d to the BPF filter", (int)pid);
+    union bpf_attr attr = {.map_fd = (uint32_t)filter->processes_fd};
+    int err;
+
+    attr.key = (uintptr_t)&key;
+    attr.value = (uintptr_t)&value;
+    err = bpf_call(BPF_MAP_UPDATE_ELEM, &attr);
+    if (err)
+        return error_from_errno(-err, NULL, "can't add process %d to the BPF filter", (int)pid);
     return NULL;
 }
 
@@ -185,10 +196,11 @@ uint64_t bpf_filter_num_unfollowed(const struct bpf_filter *filter)
 {
     uint32_t key = 0;
     uint64_t count = 0;
+    union bpf_attr attr = {.map_fd = (uint32_t)filter->unfollowed_fd};
 
-    if (bpf_map_lookup_elem(filter->unfollowed_fd, &key, &count))
-        return 0;
-    return count;
+    attr.key = (uintptr_t)&key;
+    attr.value = (uintptr_t)&count;
+    return bpf_call(BPF_MAP_LOOKUP_ELEM, &attr) ? 0 : count;
 }
 
 #else

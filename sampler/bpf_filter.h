@@ -2,7 +2,7 @@
  *
  * Everything it puts into the kernel hangs on descriptors of ours: when we end, in whatever way, it
  * is gone. Built without BPF (make BPF=0), opening it is ERROR_UNSUPPORTED.
- * Ownership: the caller owns the filter. Threads: none. Source: bpf(2), libbpf.
+ * Ownership: the caller owns the filter. Threads: none. Source: bpf(2).
  */
 #ifndef SAMPLER_BPF_FILTER_H
 #define SAMPLER_BPF_FILTER_H

@@ -5,15 +5,14 @@
 #if HAVE_BPF
 
 #include <errno.h>
-#include <linux/bpf.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/bpf.h"
 
 #define TEXT_BYTES 1024 /* room for KSYM_SYMBOL_LEN, about 600 */
 
@@ -30,14 +29,6 @@ struct kernel_names {
 };
 
 DEFINE_CLEANUP(kernel_names_destroy, struct kernel_names *)
-
-/* bpf(2). Returns: a descriptor, 0, or a negative errno value. */
-static int call_bpf(enum bpf_cmd command, union bpf_attr *attr)
-{
-    long result = syscall(SYS_bpf, command, attr, sizeof(*attr));
-
-    return result < 0 ? -errno : (int)result;
-}
 
 static struct error *refusal(int err)
 {
@@ -60,7 +51,7 @@ static int create_map(uint32_t value_bytes, uint32_t flags)
         .map_flags = flags,
     };
 
-    return call_bpf(BPF_MAP_CREATE, &attr);
+    return bpf_call(BPF_MAP_CREATE, &attr);
 }
 
 /* The helper wants its format from memory that nobody can change: a frozen map (bpf-helpers(7)). */
@@ -77,9 +68,9 @@ static int create_format(void)
         return fd;
     update.key = (uintptr_t)&zero;
     update.value = (uintptr_t)format;
-    err = call_bpf(BPF_MAP_UPDATE_ELEM, &update);
+    err = bpf_call(BPF_MAP_UPDATE_ELEM, &update);
     if (!err)
-        err = call_bpf(BPF_MAP_FREEZE, &freeze);
+        err = bpf_call(BPF_MAP_FREEZE, &freeze);
     return err ? err : take_fd(&fd);
 }
 
@@ -117,7 +108,7 @@ static int load_program(int shared_fd, int format_fd)
         .prog_name = "cprofiler_names",
     };
 
-    return call_bpf(BPF_PROG_LOAD, &attr);
+    return bpf_call(BPF_PROG_LOAD, &attr);
 }
 
 static struct error *load(struct kernel_names *names)
@@ -177,7 +168,7 @@ static bool print_name(struct kernel_names *names, uint64_t pc, char text[TEXT_B
 
     names->shared->pc = pc;
     names->shared->text[0] = '\0';
-    if (call_bpf(BPF_PROG_TEST_RUN, &attr))
+    if (bpf_call(BPF_PROG_TEST_RUN, &attr))
         return false;
     memcpy(text, (const char *)names->shared->text, TEXT_BYTES);
     text[TEXT_BYTES - 1] = '\0';

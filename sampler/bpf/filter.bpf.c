@@ -1,43 +1,31 @@
 /* In the kernel: lets a CPU-wide sampling event through only while it hits a process under profile,
  * and follows these processes over fork, exec and end.
  *
- * Loaded by sampler/bpf_filter.c, which tells the field offsets of the running kernel: with CO-RE
- * relocations libbpf would parse all types of the kernel at every start.
+ * Loaded by sampler/bpf_filter.c, which tells the field offsets of the running kernel.
  * Source: kernel Documentation/bpf, include/trace/events/sched.h (arguments of the tracepoints).
  */
 #include <linux/bpf.h>
 
 #include <bpf/bpf_helpers.h>
 
+#include "sampler/bpf/image.h"
+
 #define MAX_PROCESSES 16384
 #define COUNTING 1u /* value of a process whose samples pass; 0: armed, waits for its execve */
 
-/* Where the running kernel has these fields of struct task_struct, bytes; set before loading. All
- * that is in .rodata, in the order of set_task_offsets() in sampler/bpf_filter.c. */
-const volatile struct {
-    __u32 pid;
-    __u32 tgid;
-} task_offsets;
+/* Where the running kernel has these fields of struct task_struct, bytes. */
+BPF_IMAGE_NUMBER(task_pid_offset);
+BPF_IMAGE_NUMBER(task_tgid_offset);
 
-/* tgid -> COUNTING or 0. Preallocated: a hash that allocates may not be used from a perf event. */
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, MAX_PROCESSES);
-    __type(key, __u32);
-    __type(value, __u32);
-} processes SEC(".maps");
+/* tgid -> COUNTING or 0. */
+SEC("maps") struct bpf_image_map processes = {BPF_MAP_TYPE_HASH, 4, 4, MAX_PROCESSES};
 
 /* Child processes that did not fit into `processes`, at index 0. */
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, 1);
-    __type(key, __u32);
-    __type(value, __u64);
-} unfollowed SEC(".maps");
+SEC("maps") struct bpf_image_map unfollowed = {BPF_MAP_TYPE_ARRAY, 4, 8, 1};
 
 /* Reads one field of a task, given as a tracepoint's argument. Returns: 0 (nobody of ours) when it
  * cannot be read. */
-static __always_inline __u32 read_task(__u64 task, __u32 offset)
+static __always_inline __u32 read_task(__u64 task, __u64 offset)
 {
     __u32 value = 0;
 
@@ -60,8 +48,8 @@ int filter_sample(void *context)
 SEC("raw_tracepoint/sched_process_fork")
 int follow_fork(struct bpf_raw_tracepoint_args *context)
 {
-    __u32 parent_tgid = read_task(context->args[0], task_offsets.tgid);
-    __u32 child_tgid = read_task(context->args[1], task_offsets.tgid);
+    __u32 parent_tgid = read_task(context->args[0], BPF_IMAGE_VALUE(task_tgid_offset));
+    __u32 child_tgid = read_task(context->args[1], BPF_IMAGE_VALUE(task_tgid_offset));
     __u32 zero = 0;
     __u32 copy;
     __u32 *state;
@@ -102,8 +90,8 @@ int follow_exec(struct bpf_raw_tracepoint_args *context)
 SEC("raw_tracepoint/sched_process_free")
 int forget_process(struct bpf_raw_tracepoint_args *context)
 {
-    __u32 pid = read_task(context->args[0], task_offsets.pid);
-    __u32 tgid = read_task(context->args[0], task_offsets.tgid);
+    __u32 pid = read_task(context->args[0], BPF_IMAGE_VALUE(task_pid_offset));
+    __u32 tgid = read_task(context->args[0], BPF_IMAGE_VALUE(task_tgid_offset));
 
     if (pid == tgid)
         bpf_map_delete_elem(&processes, &tgid);

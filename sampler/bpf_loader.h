@@ -1,0 +1,45 @@
+/* An object file of BPF programs that this program carries inside itself, loaded by bpf(2) alone.
+ *
+ * For what our own build makes of sampler/bpf/: one program in each section, named after what it
+ * hangs on ("perf_event", "raw_tracepoint/NAME"); maps and numbers as sampler/bpf/image.h says. Not
+ * for other object files: no BTF, no CO-RE (fields of the kernel come from btf_offset.h). libbpf,
+ * which can all that, spends more CPU on probing the kernel than our programs ever take
+ * (docs/adr/0011).
+ * Ownership: images are borrowed, descriptors are the caller's. Threads: none.
+ * Source: bpf(2), elf(5), kernel Documentation/bpf/llvm_reloc.rst.
+ */
+#ifndef SAMPLER_BPF_LOADER_H
+#define SAMPLER_BPF_LOADER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The bytes of an object file, 8-byte aligned. */
+struct bpf_image {
+    const uint8_t *bytes;
+    size_t num_bytes;
+};
+
+/* What a name in a program stands for: the descriptor of a map, or a number. */
+struct bpf_symbol {
+    const char *name;
+    uint64_t value;
+};
+
+/* Creates the map `name` of the image. flags: BPF_F_*. Returns: a descriptor, or a negative errno
+ * value: -EPERM without CAP_BPF, -ENOENT when the image has no such map, -ENOEXEC when it is not
+ * what this loader is for. */
+int bpf_loader_create_map(const struct bpf_image *image, const char *name, uint32_t flags);
+
+/* Loads the program in section `section`, with symbols[0..num_symbols) for what it refers to.
+ * Returns: a descriptor, or a negative errno value: -EPERM without CAP_BPF and CAP_PERFMON, -EINVAL
+ * or -EACCES when the kernel refuses the program, -ENOENT when the section or a symbol is missing,
+ * -ENOEXEC when the image is not what this loader is for. */
+int bpf_loader_load(const struct bpf_image *image, const char *section,
+                    const struct bpf_symbol *symbols, size_t num_symbols);
+
+/* Hangs a program of a "raw_tracepoint/NAME" section there, until the descriptor is closed.
+ * Returns: a descriptor or a negative errno value. */
+int bpf_loader_attach(const char *section, int program_fd);
+
+#endif
