@@ -68,7 +68,7 @@ struct sources {
 static const struct symbolize_ops *const module_ops[] = {&symbolize_gopclntab, &symbolize_dwarf,
                                                          &symbolize_elf_symtab, &symbolize_plt};
 static const struct symbolize_ops *const kernel_ops[] = {&symbolize_kallsyms};
-static const struct symbolize_ops *const process_ops[] = {&symbolize_jit_map};
+static const struct symbolize_ops *const process_ops[] = {&symbolize_jit_dump, &symbolize_jit_map};
 
 static void chain_deinit(struct chain *chain)
 {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -133,6 +134,48 @@ size_t jit_map_count(const struct jit_map *map)
     return map->num_names;
 }
 
+/* Steps back over ":DIGITS". Returns: where the colon is; NULL when there is none. */
+static const char *number_before(const char *start, const char *end, long *value_ret)
+{
+    const char *at = end;
+
+    while (at > start && at[-1] >= '0' && at[-1] <= '9')
+        at--;
+    if (at == end || end - at > 9 || at == start || at[-1] != ':')
+        return NULL;
+    *value_ret = strtol(at, NULL, 10);
+    return at - 1;
+}
+
+void jit_name_place(const char *name, struct arena *arena, struct symbol *symbol)
+{
+    static const char *const beginnings[] = {"/", "file:///", "node:"};
+    long line;
+    const char *end = number_before(name, name + strlen(name), &line);
+    const char *before = end ? number_before(name, end, &line) : NULL;
+
+    if (before) /* with a column, as node 20 does; node 18 writes the line only */
+        end = before;
+    for (const char *at = end ? strchr(name, ' ') : NULL; at && at < end;
+         at = strchr(at + 1, ' ')) {
+        for (size_t i = 0; i < ARRAY_LENGTH(beginnings); i++) {
+            const char *path = at + 1;
+            const char *copy;
+
+            if (strncmp(path, beginnings[i], strlen(beginnings[i])) != 0)
+                continue;
+            if (i == 1)
+                path += strlen("file://");
+            copy = path < end ? arena_copy(arena, path, (size_t)(end - path)) : NULL;
+            if (copy) {
+                symbol->filename = copy;
+                symbol->start_line = line;
+            }
+            return;
+        }
+    }
+}
+
 /* A file left behind by an earlier process of the same pid names other code: it must have been
  * written since this process started. */
 static bool is_written_by(const struct process *process, const struct stat *status)
@@ -175,11 +218,18 @@ static int open_map_file(const struct process *process)
     return fd;
 }
 
+/* The source: the table and where its strings go. */
+struct map_state {
+    struct jit_map *map;
+    struct arena *arena;
+};
+
 static struct error *jit_map_open(const struct symbolize_input *input, void **state_ret)
 {
     CLEANUP(close) int fd = -1;
     CLEANUP(free) char *text = NULL;
-    struct jit_map *map = NULL;
+    CLEANUP(jit_map_destroy) struct jit_map *map = NULL;
+    struct map_state *state;
     char path[40];
     size_t num_bytes;
 
@@ -192,25 +242,34 @@ static struct error *jit_map_open(const struct symbolize_input *input, void **st
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     RETURN_IF_ERROR(file_read_all(AT_FDCWD, path, JIT_MAP_MAX_FILE_BYTES, &text, &num_bytes));
     RETURN_IF_ERROR(jit_map_parse_take(take_ptr(text), num_bytes, &map));
-    *state_ret = map;
+    state = malloc(sizeof(*state));
+    if (!state)
+        return &error_no_memory;
+    *state = (struct map_state){.map = take_ptr(map), .arena = input->arena};
+    *state_ret = state;
     return NULL;
 }
 
 static bool jit_map_lookup(void *state, uint64_t pc, struct symbol_frames *frames_ret)
 {
-    const char *name = jit_map_find(state, pc);
+    const struct map_state *opened = state;
+    const char *name = jit_map_find(opened->map, pc);
 
     if (!name)
         return false;
     frames_ret->num_symbols = 1;
     frames_ret->symbols[0] =
         (struct symbol){.name = name, .system_name = name, .filename = "", .is_final = true};
+    jit_name_place(name, opened->arena, &frames_ret->symbols[0]);
     return true;
 }
 
 static void jit_map_close(void *state)
 {
-    jit_map_destroy(state);
+    struct map_state *opened = state;
+
+    jit_map_destroy(opened->map);
+    free(opened);
 }
 
 const struct symbolize_ops symbolize_jit_map = {

@@ -10,7 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/arena.h"
 #include "base/error.h"
+#include "symbolize/symbolize.h"
 
 struct jit_map;
 
@@ -25,6 +27,11 @@ void jit_map_destroy(struct jit_map *map);
 /* Finds the name of the code at `pc`. Returns: valid as long as the map; NULL when nothing covers
  * it. */
 const char *jit_map_find(const struct jit_map *map, uint64_t pc);
+
+/* Reads file and line of the declaration from the name that V8 gives to JavaScript code:
+ * "JS:*hot /srv/app.js:3:14", "LazyCompile:~cold /srv/app.js:7". arena: where the file goes.
+ * symbol: gets filename and start_line; left alone when there is no place in the name. */
+void jit_name_place(const char *name, struct arena *arena, struct symbol *symbol);
 
 /* Tells how many entries were taken. */
 size_t jit_map_count(const struct jit_map *map);

@@ -73,6 +73,7 @@ extern const struct symbolize_ops symbolize_elf_symtab;
 extern const struct symbolize_ops symbolize_gopclntab;
 extern const struct symbolize_ops symbolize_plt;
 extern const struct symbolize_ops symbolize_kallsyms;
+extern const struct symbolize_ops symbolize_jit_dump;
 extern const struct symbolize_ops symbolize_jit_map;
 
 struct symbolize_options {

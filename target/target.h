@@ -27,9 +27,10 @@ struct process {
     uint32_t ns_pid; /* its pid in its own innermost pid namespace (perf-PID.map); 0 unknown */
     uint32_t uid;    /* owner of the process; UINT32_MAX unknown */
     struct maps *maps;
-    uint32_t comm;         /* string id: name of the process (of its main thread) */
-    uint64_t exec_time_ns; /* CLOCK_MONOTONIC of its last execve seen, 0 none: kernel-mode samples
-                            * just after it still carry the user registers of the program before */
+    uint32_t comm;           /* string id: name of the process (of its main thread) */
+    uint64_t exec_time_ns;   /* CLOCK_MONOTONIC of its last execve seen, 0 none: kernel-mode samples
+                              * just after it still carry the user registers of the program before */
+    struct module *jit_dump; /* the jitdump that it has mapped as a mark; NULL none */
     bool has_ended;
     bool maps_reread;            /* maps were re-read for the pc that was not found */
     struct thread_name *threads; /* tid -> name, sorted by tid */

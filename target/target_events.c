@@ -61,6 +61,7 @@ static struct error *exec_handle(struct process_row *row, uint64_t time_ns)
     process->num_threads = 0;
     process->exec_time_ns = time_ns;
     process->maps_reread = false;
+    process->jit_dump = NULL;
     row->reread_after_ns = 0;
     row->reread_interval_ns = 0;
     row->has_leader_ended = false;
@@ -99,6 +100,7 @@ static struct error *child_add(struct target *target, const struct event *event,
     maps_put(row->process.maps);
     row->process.maps = maps_get(parent.maps);
     row->process.uid = parent.uid;
+    row->process.jit_dump = parent.jit_dump;
     if (parent.ns_pid == parent.pid) /* in our namespace; else only /proc knows, when it is asked */
         row->process.ns_pid = event->pid;
     return target_thread_set(target, row, event->tid, name);

@@ -1,6 +1,7 @@
 /* How a range of memory becomes a struct vma: what kind it is, which module and bias it has, which
  * profile mapping stands for it. */
 #include <elf.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -75,6 +76,18 @@ static struct error *vdso_module_get(struct target *target, const struct process
     return module_table_get_vdso(target->modules, image, size, module_ret);
 }
 
+/* A JIT compiler that writes a jitdump maps it executable, which makes an event, as a mark for
+ * profilers. Source: Linux tools/perf/Documentation/jitdump-specification.txt. */
+static bool is_jit_dump(const char *path)
+{
+    const char *name = strrchr(path, '/');
+    unsigned int pid;
+    int length = 0;
+
+    return name && sscanf(name, "/jit-%10u.dump%n", &pid, &length) == 1 && length > 0 &&
+           (name[length] == '\0' || !strcmp(name + length, " (deleted)"));
+}
+
 static struct error *file_module_get(struct target *target, const struct process_row *row,
                                      const struct range *range, struct module **module_ret)
 {
@@ -90,14 +103,14 @@ static struct error *file_module_get(struct target *target, const struct process
 
     RETURN_IF_ERROR(module_table_get(target->modules, &request, &module));
     if (module_table_count(target->modules) > num_before && !module->elf &&
-        !is_shared_memory(range->path))
+        !is_shared_memory(range->path) && !is_jit_dump(range->path))
         target->loss.counts[LOSS_UNREADABLE]++;
     *module_ret = module;
     return NULL;
 }
 
 /* Fills in what the range means: kind, module, bias. */
-static struct error *vma_classify(struct target *target, const struct process_row *row,
+static struct error *vma_classify(struct target *target, struct process_row *row,
                                   const struct range *range, struct vma *vma)
 {
     vma->kind = range_kind(range);
@@ -107,6 +120,8 @@ static struct error *vma_classify(struct target *target, const struct process_ro
         RETURN_IF_ERROR(file_module_get(target, row, range, &vma->module));
     if (vma->kind == MAPPING_FILE && vma->module->fd >= 0 && !vma->module->elf) {
         vma->kind = is_shared_memory(range->path) ? MAPPING_ANON : MAPPING_OTHER;
+        if (is_jit_dump(range->path))
+            row->process.jit_dump = vma->module;
         vma->module = NULL;
     }
     if (vma->kind == MAPPING_VDSO && !vma->module)
