@@ -31,6 +31,7 @@ LIB_OBJECTS := $(filter-out $(O)/cmd/main.o,$(OBJECTS))
 BPF_OBJECTS := $(if $(filter 1,$(BPF)),$(patsubst %.bpf.c,$(O)/%.bpf.o,$(wildcard sampler/bpf/*.bpf.c)))
 UNIT_SOURCES := $(foreach d,$(FOLDERS),$(wildcard tests/unit/$(d)/test_*.c))
 UNIT_BINS := $(UNIT_SOURCES:%.c=$(O)/%)
+ACCURACY_BINS := $(patsubst %.c,$(O)/%,$(wildcard tests/accuracy/compare_*.c))
 BENCH_BINS := $(patsubst %.c,$(O)/%,$(wildcard tests/bench/bench_*.c))
 FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BINS := $(FUZZ_SOURCES:tests/fuzz/%.c=$(O)/fuzz/%)
@@ -46,7 +47,7 @@ ALL_LDLIBS := -ldw -lelf -lprotobuf-c -lz -ldeflate -llzma -lzstd -liberty -lm $
 PYTEST   = O=$(abspath $(O)) $(PYTHON) -B -m pytest -p no:cacheprovider
 COMPILE  = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d
 
-.PHONY: all unit demo check check-bare check-builds lint fuzz fuzz-build bench bench-build install uninstall clean help FORCE
+.PHONY: all unit demo check check-bare check-builds lint fuzz fuzz-build bench bench-build accuracy-build install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY: $(BPF_OBJECTS)
 
@@ -93,8 +94,11 @@ unit: $(UNIT_BINS)
 $(O)/tests/%: tests/%.c $(O)/libcprofiler.a
 	$(call say,TEST,$@)
 	$(Q)mkdir -p $(@D) && $(COMPILE) -o $@ $< $(O)/libcprofiler.a -lcmocka $(LDFLAGS) $(ALL_LDLIBS) $(PEER_LIBS)
-$(O)/tests/bench/bench_unwind: PEER_LIBS := -lunwind-x86_64 -lunwind
+$(O)/tests/bench/bench_unwind $(O)/tests/accuracy/compare_unwind: PEER_LIBS := -lunwind-x86_64 -lunwind
 $(O)/tests/unit/sampler/test_btf_offset: PEER_LIBS := $(if $(filter 1,$(BPF)),-lbpf)
+
+# Accuracy: programs that put our unwinder beside others.
+accuracy-build: $(ACCURACY_BINS)
 
 # Fuzzers: libFuzzer programs over a library of their own, built with the same sanitizers.
 fuzz-build: $(FUZZ_BINS)
@@ -123,7 +127,7 @@ check: ## install what the tests need, build in every way, run the whole suite
 	$(Q)$(PYTEST) -n $(JOBS) tests
 
 check-builds:
-	$(Q)$(MAKE) --no-print-directory O=$(O) WERROR=1 all unit
+	$(Q)$(MAKE) --no-print-directory O=$(O) WERROR=1 all unit accuracy-build
 	$(Q)$(MAKE) --no-print-directory O=$(O)/clang CC=clang WERROR=1 all
 	$(Q)$(MAKE) --no-print-directory O=$(O)/nobpf BPF=0 WERROR=1 all
 	$(Q)$(MAKE) --no-print-directory O=$(O)/san SAN=address,undefined all unit
@@ -165,4 +169,4 @@ help:
 	@echo
 	@echo 'Variables: O=DIR (build) CC=gcc|clang SAN=address,undefined BPF=0 WERROR=1 V=1 OPT CFLAGS LDFLAGS'
 
--include $(addsuffix .d,$(OBJECTS) $(BPF_OBJECTS) $(UNIT_BINS) $(BENCH_BINS) $(FUZZ_BINS))
+-include $(addsuffix .d,$(OBJECTS) $(BPF_OBJECTS) $(UNIT_BINS) $(ACCURACY_BINS) $(BENCH_BINS) $(FUZZ_BINS))

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import subprocess
+import tempfile
 
 from .paths import build_dir
 
@@ -197,16 +198,146 @@ console.log(total);
     return ["node", path, str(300 * size)]
 
 
+def cc1plus(size):
+    """The C++ compiler proper on templates of the standard library."""
+    def make(path):
+        source = ("#include <algorithm>\n#include <iostream>\n#include <map>\n#include <regex>\n"
+                  "#include <string>\n#include <vector>\n"
+                  "template <int N> int work(std::map<std::string, std::vector<int>> &m) {\n"
+                  "    std::regex r(\"a+(b|c)*d\");\n    std::vector<std::string> names;\n"
+                  "    for (auto &p : m) if (std::regex_search(p.first, r)) names.push_back(p.first);\n"
+                  "    std::stable_sort(names.begin(), names.end());\n"
+                  "    return int(names.size()) + N + work<N - 1>(m);\n}\n"
+                  "template <> int work<0>(std::map<std::string, std::vector<int>> &) { return 0; }\n"
+                  "int main() { std::map<std::string, std::vector<int>> m; "
+                  f"std::cout << work<{12 * size}>(m); }}\n")
+        subprocess.run(["g++", "-E", "-P", "-x", "c++", "-", "-o", str(path)], input=source.encode(),
+                       check=True, timeout=60)
+    compiler = subprocess.run(["g++", "-print-prog-name=cc1plus"], check=True, text=True, timeout=30,
+                              stdout=subprocess.PIPE).stdout.strip()
+    return [compiler, "-O2", "-quiet", keep(f"templates-{size}.ii", make), "-o", "/dev/null"]
+
+
+def perl(size):
+    """Perl: hashes, regular expressions, sorting, recursion."""
+    source = r"""my ($total, $n) = (0, 12345);
+sub depth { my ($d) = @_; return $d < 1 ? 1 : depth($d - 1) + ($d & 3); }
+for my $round (1 .. $ARGV[0]) {
+    my %words;
+    for my $i (1 .. 4000) { $n = ($n * 1103515245 + 12345) & 0x7fffffff; $words{"w" . $n % 5003} += $i; }
+    my $text = join ",", map { "$_=$words{$_}" } sort { $words{$a} <=> $words{$b} || $a cmp $b } keys %words;
+    $total += () = $text =~ /w(\d+)7=(\d*)3\b/g;
+    $total += depth(60);
+}
+print "$total\n";
+"""
+    return ["perl", keep("load.pl", lambda p: p.write_text(source, encoding="ascii")), str(200 * size)]
+
+
+def openssl(size):
+    """Hand-written assembly: hashes, ciphers, big numbers."""
+    return ["openssl", "speed", "-seconds", str(size), "sha256", "rsa2048", "aes-128-cbc", "ecdsap256"]
+
+
+def ripgrep(size):
+    """A Rust program: regular expressions over files, one thread."""
+    return ["rg", "-j1", "-c", "-a", r"(\w+)tion\b.*(a|b)[0-9]+|(?i)[k-r]{3,7}xyz", *[text_file(8)] * (2 * size)]
+
+
+def golang(size):
+    """A Go program: goroutines, garbage collection, maps, sorting; built here."""
+    source = """package main
+
+import (
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+type node struct {
+	left, right *node
+	key         int
+	text        string
+}
+
+func (n *node) insert(key int) *node {
+	if n == nil {
+		return &node{key: key, text: strconv.Itoa(key)}
+	}
+	if key < n.key {
+		n.left = n.left.insert(key)
+	} else {
+		n.right = n.right.insert(key)
+	}
+	return n
+}
+
+func (n *node) visit(f func(*node)) {
+	if n != nil {
+		n.left.visit(f)
+		f(n)
+		n.right.visit(f)
+	}
+}
+
+func work(seed int) int {
+	var root *node
+	words := map[string]int{}
+	for i := 0; i < 3000; i++ {
+		seed = (seed*1103515245 + 12345) & 0x7fffffff
+		root = root.insert(seed % 100000)
+		words[strconv.Itoa(seed%1000)] += i
+	}
+	var keys []string
+	for key := range words {
+		keys = append(keys, key)
+	}
+	sort.Slice(keys, func(i, j int) bool { return words[keys[i]] < words[keys[j]] })
+	total := strings.Count(strings.Join(keys, ","), "7")
+	root.visit(func(n *node) { total += len(n.text) })
+	return total
+}
+
+func main() {
+	rounds, _ := strconv.Atoi(os.Args[1])
+	results := make(chan int)
+	var wait sync.WaitGroup
+	for i := 0; i < rounds; i++ {
+		wait.Add(1)
+		go func(i int) { defer wait.Done(); results <- work(i) }(i)
+	}
+	go func() { wait.Wait(); close(results) }()
+	total := 0
+	for result := range results {
+		total += result
+	}
+	println(total)
+}
+"""
+    def make(path):
+        with tempfile.TemporaryDirectory(dir=folder()) as place:
+            with open(f"{place}/load.go", "w", encoding="ascii") as file:
+                file.write(source)
+            subprocess.run(["go", "build", "-o", str(path), "load.go"], cwd=place, check=True, timeout=250,
+                           env={**os.environ, "GOCACHE": str(folder() / "gocache"), "GO111MODULE": "off"})
+    return [keep("load-go", make), str(700 * size)]
+
+
 PROGRAMS = {"sqlite": sqlite, "python": python, "xz": xz, "gitlog": gitlog, "gitpack": gitpack,
             "gcc": gcc, "node": node}
+# Beyond those whose leaf functions are compared with perf's: only their stacks are looked at.
+MORE_PROGRAMS = {"cc1plus": cc1plus, "perl": perl, "openssl": openssl, "ripgrep": ripgrep, "go": golang}
 
 
 def prepare(name, size=1):
     """The command line of a program."""
-    return PROGRAMS[name](size)
+    return {**PROGRAMS, **MORE_PROGRAMS}[name](size)
 
 
 def missing(name):
     """Why the program can't run here; None when it can."""
-    tool = {"sqlite": "sqlite3", "python": "/usr/bin/python3", "gitlog": "git", "gitpack": "git"}.get(name, name)
+    tool = {"sqlite": "sqlite3", "python": "/usr/bin/python3", "gitlog": "git", "gitpack": "git",
+            "cc1plus": "g++", "ripgrep": "rg"}.get(name, name)
     return None if shutil.which(tool) else f"{tool} is not installed"
