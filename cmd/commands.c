@@ -6,7 +6,7 @@
 #include "cmd/options.h"
 
 const struct command *const commands[] = {
-    &cmd_record, &cmd_report, &cmd_help, &cmd_version, NULL,
+    &cmd_record, &cmd_report, &cmd_symbolize, &cmd_help, &cmd_version, NULL,
 };
 
 const struct command *command_find(const char *name)

@@ -12,6 +12,7 @@
 
 extern const struct command cmd_record;
 extern const struct command cmd_report;
+extern const struct command cmd_symbolize;
 extern const struct command cmd_help;
 extern const struct command cmd_version;
 

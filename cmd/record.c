@@ -35,6 +35,7 @@ struct record_options {
     bool children;
     bool kernel;
     bool inlines;
+    bool symbolize;
     bool quiet;
     bool verbose;
     bool help;
@@ -59,6 +60,8 @@ static const struct option_row record_rows[] = {
      "sample kernel code too, where allowed (default)", .can_negate = true},
     {0, "inlines", OPTION_FLAG, FIELD(inlines), NULL,
      "expand inlined functions and source lines (default)", .can_negate = true},
+    {0, "symbolize", OPTION_FLAG, FIELD(symbolize), NULL,
+     "name functions (default), or leave it to 'cprofiler symbolize'", .can_negate = true},
     {0, "engine", OPTION_STRING, FIELD(engine), "NAME",
      "force a way of sampling: cpu-wide or per-task", .max = 0},
     {0, "symbol-timeout", OPTION_SECONDS, FIELD(symbol_seconds), "SECONDS",
@@ -367,6 +370,7 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
         .children = true,
         .kernel = true,
         .inlines = true,
+        .symbolize = true,
     };
     struct session_options session_options;
     CLEANUP(free) pid_t *pids = NULL;
@@ -398,6 +402,7 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
         .max_memory_bytes = options.max_memory,
         .symbol_timeout_ns = (uint64_t)(options.symbol_seconds * 1e9),
         .inlines = options.inlines,
+        .symbolize = options.symbolize,
     };
     return run_recording(&options, &session_options, status_ret);
 }

@@ -438,6 +438,7 @@ struct error *session_finish(struct session *session)
 {
     CLEANUP(free) uint64_t *weights = NULL;
     struct symbolize_options options = {
+        .scope = session->options.symbolize ? SYMBOLIZE_ALL : SYMBOLIZE_HERE,
         .inlines = session->options.inlines,
         .timeout_ns = session->options.symbol_timeout_ns,
     };
@@ -448,7 +449,7 @@ struct error *session_finish(struct session *session)
     loss_add(&session->cpu.loss, &session->symbols.loss);
     loss_add(&session->cpu.loss, target_loss(session->target));
     RETURN_IF_ERROR(add_comments(session));
-    return profile_check(&session->cpu, true);
+    return profile_check(&session->cpu, session->options.symbolize);
 }
 
 int session_wait_command(struct session *session)

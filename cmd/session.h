@@ -35,6 +35,7 @@ struct session_options {
     uint64_t max_memory_bytes;
     uint64_t symbol_timeout_ns; /* 0: none */
     bool inlines;
+    bool symbolize; /* false: name only what nobody can name later */
 };
 
 struct session {

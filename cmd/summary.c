@@ -183,8 +183,9 @@ static const char *symbol_remedy(uint32_t mapping_kind)
 
 static void print_shares(const struct session *session, const struct figures *figures, FILE *stream)
 {
-    fprintf(stream, "  stacks complete %.1f %%, frames named %.1f %%",
-            100 * figures->complete_share, 100 * figures->named_share);
+    fprintf(stream, "  stacks complete %.1f %%, frames named %s%.1f %%",
+            100 * figures->complete_share, session->symbols.num_left ? "so far " : "",
+            100 * figures->named_share);
     if (figures->worst_path) {
         fprintf(stream, " (worst: ");
         print_clean(figures->worst_path, stream);
@@ -257,6 +258,11 @@ struct error *summary_print(const struct session *session, const struct summary_
         print_size(files[i].num_bytes, stream);
         fprintf(stream, ")\n");
     }
+    if (session->symbols.num_left && num_files) {
+        fprintf(stream, "  not symbolized: cprofiler symbolize ");
+        print_clean(files[0].path, stream);
+        fputc('\n', stream);
+    }
     fflush(stream);
     return NULL;
 }
@@ -291,6 +297,7 @@ static void print_json_figures(const struct session *session, const struct figur
     fprintf(stream, ",\"kernel_sampled\":%s", session->sampler_info.has_kernel ? "true" : "false");
     if (session->has_due)
         fprintf(stream, ",\"due_cpu_seconds\":%.6f", (double)session->due_ns / 1e9);
+    fprintf(stream, ",\"not_symbolized\":%llu", (unsigned long long)session->symbols.num_left);
     fprintf(stream, ",\"loss\":{");
     for (int kind = 0; kind < LOSS_NUM_KINDS; kind++)
         fprintf(stream, "%s\"%s\":%llu", kind ? "," : "", loss_key((enum loss_kind)kind),

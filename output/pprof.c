@@ -10,6 +10,7 @@
 #include "output/gzip.h"
 #include "output/pprof_ids.h"
 #include "output/profile.pb-c.h"
+#include "output/wire.h"
 #include "output/writer.h"
 
 /* Field numbers of message Profile (profile.proto). */
@@ -20,9 +21,6 @@ enum {
     FIELD_FUNCTION = 5,
     FIELD_STRING_TABLE = 6,
 };
-
-#define WIRE_TYPE_BYTES 2 /* protobuf encoding: length-delimited */
-#define MAX_TAG_BYTES 11  /* one byte of tag (fields < 16) and a varint */
 
 /* A pprof file on its way. The scratch arrays are used again for each message. */
 struct pprof_file {
@@ -58,16 +56,9 @@ static inline void cleanup_pprof_file_deinit(struct pprof_file *file)
 static struct error *pprof_file_add_tag(struct pprof_file *file, unsigned int field,
                                         size_t num_bytes)
 {
-    uint8_t tag[MAX_TAG_BYTES];
-    size_t num_tag_bytes = 0;
+    uint8_t tag[1 + WIRE_MAX_VARINT_BYTES];
 
-    tag[num_tag_bytes++] = (uint8_t)(field << 3 | WIRE_TYPE_BYTES);
-    while (num_bytes >= 0x80) {
-        tag[num_tag_bytes++] = (uint8_t)(num_bytes | 0x80);
-        num_bytes >>= 7;
-    }
-    tag[num_tag_bytes++] = (uint8_t)num_bytes;
-    return gzip_writer_add(file->gzip, tag, num_tag_bytes);
+    return gzip_writer_add(file->gzip, tag, wire_put_tag(tag, field, WIRE_BYTES, num_bytes));
 }
 
 /* Writes one message. field: its number in Profile; 0 for a part of Profile itself. */

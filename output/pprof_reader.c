@@ -45,6 +45,8 @@ struct id_map {
     struct hash_index index;
     uint64_t hash_seed;  /* so that a file cannot choose ids that collide */
     uint32_t *table_ids; /* [item of the index] */
+    uint64_t *file_ids;  /* the same */
+    size_t file_ids_capacity;
     size_t num_ids, capacity;
 };
 
@@ -55,6 +57,7 @@ struct pprof_reader {
     struct wire_cursor bytes; /* the whole file */
     struct stack_table table;
     struct profile profile;
+    uint64_t *weights; /* [locations] when only places are read */
     uint32_t *strings; /* [index in the file] string id of the table */
     size_t num_strings, strings_capacity;
     uint64_t *comments; /* string indices of the file */
@@ -80,6 +83,7 @@ static void id_map_deinit(struct id_map *map)
 {
     hash_index_deinit(&map->index);
     free(map->table_ids);
+    free(map->file_ids);
 }
 
 static inline void cleanup_pprof_reader_deinit(struct pprof_reader *reader)
@@ -90,6 +94,7 @@ static inline void cleanup_pprof_reader_deinit(struct pprof_reader *reader)
     id_map_deinit(&reader->functions);
     id_map_deinit(&reader->locations);
     hash_index_deinit(&reader->stacks);
+    free(reader->weights);
     free(reader->strings);
     free(reader->comments);
     free(reader->sample_locations);
@@ -145,8 +150,11 @@ static struct error *id_map_add(struct id_map *map, uint64_t file_id, uint32_t t
 {
     RETURN_IF_ERROR(
         array_reserve(&map->table_ids, &map->capacity, map->num_ids + 1, sizeof(*map->table_ids)));
+    RETURN_IF_ERROR(array_reserve(&map->file_ids, &map->file_ids_capacity, map->num_ids + 1,
+                                  sizeof(*map->file_ids)));
     RETURN_IF_ERROR(hash_index_insert(&map->index, hash_combine(map->hash_seed, file_id),
                                       (uint32_t)map->num_ids));
+    map->file_ids[map->num_ids] = file_id;
     map->table_ids[map->num_ids++] = table_id;
     return NULL;
 }
@@ -352,21 +360,22 @@ static struct error *read_function(struct pprof_reader *reader, const struct wir
     return id_map_add(&reader->functions, read->id, id);
 }
 
-/* Pass 2: what needs strings only. */
+/* Pass 2: what needs strings only. For places it is mappings and functions. */
+static struct error *read_place_row_field(struct pprof_reader *reader,
+                                          const struct wire_field *field)
+{
+    if (field->number == FIELD_MAPPING)
+        return read_mapping(reader, field);
+    return field->number == FIELD_FUNCTION ? read_function(reader, field) : NULL;
+}
+
 static struct error *read_row_field(struct pprof_reader *reader, const struct wire_field *field)
 {
-    switch (field->number) {
-    case FIELD_SAMPLE_TYPE:
+    if (field->number == FIELD_SAMPLE_TYPE)
         return read_sample_type(reader, field);
-    case FIELD_MAPPING:
-        return read_mapping(reader, field);
-    case FIELD_FUNCTION:
-        return read_function(reader, field);
-    case FIELD_PERIOD_TYPE:
+    if (field->number == FIELD_PERIOD_TYPE)
         return read_value_type(reader, field, &reader->profile.period_type);
-    default:
-        return NULL;
-    }
+    return read_place_row_field(reader, field);
 }
 
 /* Pass 3: locations. */
@@ -459,6 +468,13 @@ static struct error *intern_stack(struct pprof_reader *reader, const uint32_t *l
     return stack_table_append_stack(&reader->table, locations, num_locations, stack_ret);
 }
 
+static struct error *error_no_location(const struct pprof_reader *reader, uint64_t file_id)
+{
+    return error_create(ERROR_FAILED, NULL,
+                        "%s: broken profile: a sample names location %llu that is not there",
+                        reader->name, (unsigned long long)file_id);
+}
+
 /* Interns the stack of a sample. */
 static struct error *read_stack(struct pprof_reader *reader,
                                 const Perftools__Profiles__Sample *read, uint32_t *stack_ret)
@@ -470,10 +486,7 @@ static struct error *read_stack(struct pprof_reader *reader,
                                   read->n_location_id, sizeof(*reader->sample_locations)));
     for (size_t i = 0; i < read->n_location_id; i++)
         if (!id_map_find(&reader->locations, read->location_id[i], &reader->sample_locations[i]))
-            return error_create(
-                ERROR_FAILED, NULL,
-                "%s: broken profile: a sample names location %llu that is not there", reader->name,
-                (unsigned long long)read->location_id[i]);
+            return error_no_location(reader, read->location_id[i]);
     return intern_stack(reader, reader->sample_locations, read->n_location_id, stack_ret);
 }
 
@@ -505,6 +518,37 @@ static struct error *read_sample_field(struct pprof_reader *reader, const struct
     return is_zero ? NULL : profile_add(profile, stack, label_set, read->value);
 }
 
+/* Pass 4, for places: what stands on each location. Values may be negative (a difference). */
+static struct error *read_weight_field(struct pprof_reader *reader, const struct wire_field *field)
+{
+    CLEANUP(message_free) ProtobufCMessage *message = NULL;
+    const Perftools__Profiles__Sample *read;
+    uint64_t weight = 1;
+
+    if (field->number != FIELD_SAMPLE)
+        return NULL;
+    RETURN_IF_ERROR(
+        reader_unpack(reader, field, &perftools__profiles__sample__descriptor, &message));
+    read = (const Perftools__Profiles__Sample *)message;
+    if (read->n_value > 0) {
+        int64_t value = read->value[read->n_value - 1];
+
+        weight = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    }
+    reader->num_frames += read->n_location_id;
+    if (reader->num_frames > MAX_FRAMES)
+        return error_too_many(reader, "frames");
+    for (size_t i = 0; i < read->n_location_id; i++) {
+        uint32_t location;
+
+        if (!id_map_find(&reader->locations, read->location_id[i], &location))
+            return error_no_location(reader, read->location_id[i]);
+        if (__builtin_add_overflow(reader->weights[location], weight, &reader->weights[location]))
+            reader->weights[location] = UINT64_MAX;
+    }
+    return NULL;
+}
+
 /* Calls `handle` for each field of the file. */
 static struct error *reader_pass(struct pprof_reader *reader, field_handler_fn *handle)
 {
@@ -531,7 +575,8 @@ static struct error *reader_resolve_header(struct pprof_reader *reader)
     return reader_string(reader, (int64_t)reader->default_sample_type, &profile->default_type);
 }
 
-static struct error *reader_run(struct pprof_reader *reader)
+/* Pass 1, and what the others need. */
+static struct error *reader_begin(struct pprof_reader *reader)
 {
     RETURN_IF_ERROR(stack_table_init(&reader->table));
     reader->mappings.hash_seed = reader->table.strings.hash_seed;
@@ -541,6 +586,12 @@ static struct error *reader_run(struct pprof_reader *reader)
     RETURN_IF_ERROR(reader_pass(reader, read_header_field));
     if (reader->num_strings == 0)
         return error_not_pprof(reader, "it has no string table");
+    return NULL;
+}
+
+static struct error *reader_run(struct pprof_reader *reader)
+{
+    RETURN_IF_ERROR(reader_begin(reader));
     RETURN_IF_ERROR(reader_resolve_header(reader));
     RETURN_IF_ERROR(reader_pass(reader, read_row_field));
     if (reader->profile.num_value_types == 0)
@@ -549,30 +600,107 @@ static struct error *reader_run(struct pprof_reader *reader)
     return reader_pass(reader, read_sample_field);
 }
 
+static struct error *reader_run_places(struct pprof_reader *reader)
+{
+    RETURN_IF_ERROR(reader_begin(reader));
+    RETURN_IF_ERROR(reader_pass(reader, read_place_row_field));
+    RETURN_IF_ERROR(reader_pass(reader, read_location_field));
+    reader->weights = calloc(reader->table.num_locations + 1, sizeof(*reader->weights));
+    return reader->weights ? reader_pass(reader, read_weight_field) : &error_no_memory;
+}
+
+static void reader_prepare(struct pprof_reader *reader, const uint8_t *message, size_t num_bytes,
+                           const char *name)
+{
+    reader->name = name;
+    reader->mappings.noun = "mapping";
+    reader->functions.noun = "function";
+    reader->locations.noun = "location";
+    reader->allocator = (ProtobufCAllocator){message_alloc, message_free, &reader->has_no_memory};
+    reader->bytes = (struct wire_cursor){message, message + num_bytes};
+}
+
+static const char broken_hint[] =
+    "the file is damaged, or no pprof tool wrote it: record or copy it again";
+
+static struct error *read_places(const uint8_t *message, size_t num_bytes, const char *name,
+                                 struct pprof_places *places)
+{
+    CLEANUP(pprof_reader_deinit) struct pprof_reader reader = {0};
+
+    reader_prepare(&reader, message, num_bytes, name);
+    RETURN_IF_ERROR(reader_run_places(&reader));
+    *places = (struct pprof_places){
+        .table = reader.table,
+        .weights = take_ptr(reader.weights),
+        .function_ids = take_ptr(reader.functions.file_ids),
+        .function_table_ids = take_ptr(reader.functions.table_ids),
+        .num_functions = reader.functions.num_ids,
+        .strings = take_ptr(reader.strings),
+        .num_strings = reader.num_strings,
+    };
+    memset(&reader.table, 0, sizeof(reader.table));
+    return NULL;
+}
+
+struct error *pprof_read_places(const uint8_t *message, size_t num_bytes, const char *name,
+                                struct pprof_places *places_ret)
+{
+    return error_with_hint(read_places(message, num_bytes, name, places_ret), broken_hint);
+}
+
+void pprof_places_deinit(struct pprof_places *places)
+{
+    stack_table_deinit(&places->table);
+    free(places->weights);
+    free(places->function_ids);
+    free(places->function_table_ids);
+    free(places->strings);
+}
+
+static struct error *inflate(const void *bytes, size_t num_bytes, const char *name,
+                             uint8_t **inflated, const uint8_t **message, size_t *num_message_bytes)
+{
+    *message = bytes;
+    *num_message_bytes = num_bytes;
+    if (gzip_is_magic(bytes, num_bytes)) {
+        RETURN_IF_ERROR(gzip_inflate(bytes, num_bytes, PPROF_READER_MAX_BYTES, name, inflated,
+                                     num_message_bytes));
+        *message = *inflated;
+    }
+    if (*num_message_bytes == 0)
+        return error_create(ERROR_FAILED, reader_hint, "%s: empty file", name);
+    if (*num_message_bytes > PPROF_READER_MAX_BYTES)
+        return error_create(ERROR_FAILED, NULL, "%s: too large: more than %llu MB", name,
+                            PPROF_READER_MAX_BYTES >> 20);
+    return NULL;
+}
+
+struct error *pprof_inflate(const void *bytes, size_t num_bytes, const char *name,
+                            uint8_t **inflated_ret, const uint8_t **message_ret,
+                            size_t *num_message_bytes_ret)
+{
+    CLEANUP(free) uint8_t *inflated = NULL;
+    const uint8_t *message;
+    size_t num_message_bytes;
+
+    RETURN_IF_ERROR(error_with_hint(
+        inflate(bytes, num_bytes, name, &inflated, &message, &num_message_bytes), broken_hint));
+    *inflated_ret = take_ptr(inflated);
+    *message_ret = message;
+    *num_message_bytes_ret = num_message_bytes;
+    return NULL;
+}
+
 static struct error *read_bytes(const void *bytes, size_t num_bytes, const char *name,
                                 struct stack_table *table, struct profile *profile)
 {
     CLEANUP(free) uint8_t *inflated = NULL;
-    CLEANUP(pprof_reader_deinit)
-    struct pprof_reader reader = {
-        .name = name,
-        .mappings = {.noun = "mapping"},
-        .functions = {.noun = "function"},
-        .locations = {.noun = "location"},
-    };
+    CLEANUP(pprof_reader_deinit) struct pprof_reader reader = {0};
+    const uint8_t *message;
 
-    if (gzip_is_magic(bytes, num_bytes)) {
-        RETURN_IF_ERROR(
-            gzip_inflate(bytes, num_bytes, PPROF_READER_MAX_BYTES, name, &inflated, &num_bytes));
-        bytes = inflated;
-    }
-    if (num_bytes == 0)
-        return error_create(ERROR_FAILED, reader_hint, "%s: empty file", name);
-    if (num_bytes > PPROF_READER_MAX_BYTES)
-        return error_create(ERROR_FAILED, NULL, "%s: too large: more than %llu MB", name,
-                            PPROF_READER_MAX_BYTES >> 20);
-    reader.allocator = (ProtobufCAllocator){message_alloc, message_free, &reader.has_no_memory};
-    reader.bytes = (struct wire_cursor){bytes, (const uint8_t *)bytes + num_bytes};
+    RETURN_IF_ERROR(inflate(bytes, num_bytes, name, &inflated, &message, &num_bytes));
+    reader_prepare(&reader, message, num_bytes, name);
     RETURN_IF_ERROR(reader_run(&reader));
     *table = reader.table;
     *profile = reader.profile;
@@ -585,9 +713,7 @@ static struct error *read_bytes(const void *bytes, size_t num_bytes, const char 
 struct error *pprof_read_bytes(const void *bytes, size_t num_bytes, const char *name,
                                struct stack_table *table, struct profile *profile)
 {
-    return error_with_hint(
-        read_bytes(bytes, num_bytes, name, table, profile),
-        "the file is damaged, or no pprof tool wrote it: record or copy it again");
+    return error_with_hint(read_bytes(bytes, num_bytes, name, table, profile), broken_hint);
 }
 
 struct error *pprof_read_file(const char *path, struct stack_table *table, struct profile *profile)

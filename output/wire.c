@@ -67,3 +67,21 @@ enum wire_status wire_next(struct wire_cursor *cursor, struct wire_field *field_
     *field_ret = field;
     return WIRE_FIELD;
 }
+
+size_t wire_put_varint(uint8_t *bytes, uint64_t value)
+{
+    size_t num_bytes = 0;
+
+    while (value >= 0x80) {
+        bytes[num_bytes++] = (uint8_t)(value | 0x80);
+        value >>= 7;
+    }
+    bytes[num_bytes++] = (uint8_t)value;
+    return num_bytes;
+}
+
+size_t wire_put_tag(uint8_t *bytes, uint32_t number, enum wire_type type, uint64_t value)
+{
+    bytes[0] = (uint8_t)(number << 3 | type);
+    return 1 + wire_put_varint(bytes + 1, value);
+}

@@ -1,4 +1,5 @@
-/* Walking over the fields of one encoded protobuf message, without decoding what is inside them.
+/* Walking over the fields of one encoded protobuf message, without decoding what is inside them;
+ * and the few pieces that putting one together takes.
  *
  * Bytes are hostile: lengths are checked before anything is looked at.
  * Not a decoder of messages (generated code does that). Ownership: everything is borrowed.
@@ -35,5 +36,15 @@ enum wire_status wire_next(struct wire_cursor *cursor, struct wire_field *field_
 /* Reads one varint, as in a packed field. value_ret: written when true is returned.
  * Returns: false when the bytes end or it is longer than 10 bytes. */
 bool wire_varint(struct wire_cursor *cursor, uint64_t *value_ret);
+
+#define WIRE_MAX_VARINT_BYTES 10
+
+/* Encodes a varint. bytes: room for WIRE_MAX_VARINT_BYTES. Returns: how many were written. */
+size_t wire_put_varint(uint8_t *bytes, uint64_t value);
+
+/* Encodes a field's tag and what follows it, a varint: its value (WIRE_VARINT) or the length of its
+ * contents (WIRE_BYTES). number: < 16. bytes: room for 1 + WIRE_MAX_VARINT_BYTES.
+ * Returns: how many were written. */
+size_t wire_put_tag(uint8_t *bytes, uint32_t number, enum wire_type type, uint64_t value);
 
 #endif

@@ -33,6 +33,7 @@ struct item {
     uint32_t group;
     uint32_t location;
     bool has_place; /* false: the module has no segment there */
+    bool has_lines; /* it has some already, which are kept when no better ones are found */
 };
 
 struct chain {
@@ -43,6 +44,7 @@ struct chain {
     struct group *groups;
     size_t num_groups, groups_capacity;
     uint32_t *mapping_groups; /* by mapping id; UINT32_MAX = none yet */
+    bool *is_in_scope;        /* by mapping id */
     struct item *items;
     size_t num_items, items_capacity;
     struct name_cache names;
@@ -75,6 +77,7 @@ static void chain_deinit(struct chain *chain)
     name_cache_deinit(&chain->names);
     free(chain->groups);
     free(chain->mapping_groups);
+    free(chain->is_in_scope);
     free(chain->items);
 }
 
@@ -85,19 +88,24 @@ static uint64_t location_weight(const struct chain *chain, uint32_t location)
     return weights ? weights[location] : 1;
 }
 
+static struct module *mapping_module(const struct chain *chain, const struct mapping *mapping)
+{
+    return mapping->module == MAPPING_NO_MODULE
+               ? NULL
+               : module_table_at(target_modules(chain->target), mapping->module);
+}
+
 static struct group group_of_mapping(struct chain *chain, uint32_t mapping_id)
 {
     const struct mapping *mapping = stack_table_mapping(chain->table, mapping_id);
     struct group group = {.kind = GROUP_PROCESS, .mapping = mapping_id, .pid = mapping->pid};
-    struct module *module = NULL;
+    struct module *module = mapping_module(chain, mapping);
 
     if (mapping->kind == MAPPING_KERNEL) {
         group.kind = GROUP_KERNEL;
         group.pid = 0;
         return group;
     }
-    if (mapping->module != MAPPING_NO_MODULE)
-        module = module_table_at(target_modules(chain->target), mapping->module);
     if (module && (module->elf || module->image)) {
         group.kind = GROUP_MODULE;
         group.module = module;
@@ -133,11 +141,48 @@ static struct error *chain_group(struct chain *chain, uint32_t mapping_id, uint3
     return NULL;
 }
 
+/* Tells whether the places of a mapping are to be named; see enum symbolize_scope. */
+static bool mapping_is_in_scope(const struct chain *chain, const struct mapping *mapping)
+{
+    const struct module *module = mapping_module(chain, mapping);
+
+    switch (chain->options->scope) {
+    case SYMBOLIZE_HERE:
+        return !module || !module_can_be_found_again(module);
+    case SYMBOLIZE_FILES:
+        return module != NULL;
+    default:
+        return true;
+    }
+}
+
+/* Tells whether a function is what a place without a name got from us: a text with an offset. */
+static bool function_is_synthetic(const struct stack_table *table, const struct function *function)
+{
+    const char *name = string_table_get(&table->strings, function->name);
+    const char *offset = strrchr(name, '+');
+
+    if (function->system_name || function->filename || !offset || strncmp(offset, "+0x", 3) != 0)
+        return false;
+    return offset[3] && offset[3 + strspn(offset + 3, "0123456789abcdef")] == '\0';
+}
+
+bool location_needs_name(const struct stack_table *table, const struct location *location)
+{
+    if (location->num_lines != 1)
+        return location->num_lines == 0;
+    return function_is_synthetic(table,
+                                 &table->functions[table->lines[location->first_line].function]);
+}
+
 static struct error *chain_add_item(struct chain *chain, uint32_t location)
 {
     const struct frame_key *key = &chain->table->locations[location].key;
     const struct mapping *mapping = stack_table_mapping(chain->table, key->mapping);
-    struct item item = {.place = key->pc, .location = location, .has_place = true};
+    struct item item = {.place = key->pc,
+                        .location = location,
+                        .has_place = true,
+                        .has_lines = chain->table->locations[location].num_lines > 0};
     struct group *group;
 
     RETURN_IF_ERROR(chain_group(chain, key->mapping, &item.group));
@@ -162,6 +207,24 @@ static struct error *set_plain_name(struct chain *chain, uint32_t location, cons
     return stack_table_set_lines(chain->table, location, &line, 1);
 }
 
+/* Puts one location on the list of those to be named, or names it right away. */
+static struct error *chain_collect_location(struct chain *chain, uint32_t location)
+{
+    struct stack_table *table = chain->table;
+    const struct frame_key *key = &table->locations[location].key;
+    const struct mapping *mapping = stack_table_mapping(table, key->mapping);
+    char name[40];
+
+    if (mapping && key->reason == REASON_NONE)
+        return chain->is_in_scope[key->mapping] ? chain_add_item(chain, location) : NULL;
+    if (table->locations[location].num_lines > 0 || chain->options->scope == SYMBOLIZE_FILES)
+        return NULL;
+    if (key->reason != REASON_NONE)
+        return set_plain_name(chain, location, frame_reason_name(key->reason));
+    snprintf(name, sizeof(name), "[unknown]+0x%" PRIx64, key->pc);
+    return set_plain_name(chain, location, name);
+}
+
 static struct error *chain_collect(struct chain *chain)
 {
     struct stack_table *table = chain->table;
@@ -170,20 +233,16 @@ static struct error *chain_collect(struct chain *chain)
     RETURN_IF_ERROR(array_reserve(&chain->mapping_groups, &capacity, table->num_mappings + 1,
                                   sizeof(*chain->mapping_groups)));
     memset(chain->mapping_groups, 0xff, (table->num_mappings + 1) * sizeof(*chain->mapping_groups));
-    for (size_t i = 0; i < table->num_locations; i++) {
-        const struct frame_key *key = &table->locations[i].key;
-        char name[40];
+    chain->is_in_scope = calloc(table->num_mappings + 1, sizeof(*chain->is_in_scope));
+    if (!chain->is_in_scope)
+        return &error_no_memory;
+    for (uint32_t i = 1; i <= table->num_mappings; i++)
+        chain->is_in_scope[i] = mapping_is_in_scope(chain, stack_table_mapping(table, i));
+    for (uint32_t i = 0; i < table->num_locations; i++) {
+        const struct location *location = &table->locations[i];
 
-        if (table->locations[i].num_lines > 0)
-            continue;
-        if (key->reason != REASON_NONE) {
-            RETURN_IF_ERROR(set_plain_name(chain, (uint32_t)i, frame_reason_name(key->reason)));
-        } else if (!stack_table_mapping(table, key->mapping)) {
-            snprintf(name, sizeof(name), "[unknown]+0x%" PRIx64, key->pc);
-            RETURN_IF_ERROR(set_plain_name(chain, (uint32_t)i, name));
-        } else {
-            RETURN_IF_ERROR(chain_add_item(chain, (uint32_t)i));
-        }
+        if (chain->options->again || location_needs_name(table, location))
+            RETURN_IF_ERROR(chain_collect_location(chain, i));
     }
     for (size_t i = 0; i < chain->num_items; i++)
         chain->items[i].group_weight = chain->groups[chain->items[i].group].weight;
@@ -407,6 +466,8 @@ static struct error *chain_name_item(struct chain *chain, struct sources *source
         return sources->err;
     if (!is_found) {
         chain->loss.counts[is_late ? LOSS_SYMBOL_TIMEOUT : LOSS_UNSYMBOLIZED]++;
+        if (item->has_lines)
+            return NULL;
         format_synthetic(chain, sources, group, item, synthetic, sizeof(synthetic));
         return set_plain_name(chain, item->location, synthetic);
     }
@@ -432,20 +493,25 @@ static struct error *chain_name_group(struct chain *chain, size_t first, size_t 
     return err;
 }
 
-/* Tells whether a location got a function name from a source: synthetic functions have nothing
- * else. */
+/* Tells whether a location got a function name from a source, or from whoever wrote the profile. */
 static bool location_is_named(const struct stack_table *table, const struct location *location)
 {
     for (uint32_t i = 0; i < location->num_lines; i++) {
         const struct function *function =
             &table->functions[table->lines[location->first_line + i].function];
+        const char *name = string_table_get(&table->strings, function->name);
 
         if (function->system_name ||
-            (function->filename &&
-             !strstr(string_table_get(&table->strings, function->name), "+0x")))
+            ((function->filename || name[0] != '[') && !strstr(name, "+0x")))
             return true;
     }
     return false;
+}
+
+/* Tells whether a place was left without lines on purpose. */
+static bool location_is_left(const struct chain *chain, const struct location *location)
+{
+    return chain->options->scope == SYMBOLIZE_HERE && location->num_lines == 0;
 }
 
 static struct error *count_results(const struct chain *chain, struct symbolize_result *result)
@@ -465,6 +531,11 @@ static struct error *count_results(const struct chain *chain, struct symbolize_r
             continue;
         result->num_locations++;
         result->weight_total += weight;
+        if (location_is_left(chain, location)) {
+            result->num_left++;
+            result->weight_left += weight;
+            continue;
+        }
         if (location_is_named(table, location)) {
             result->num_named++;
             result->weight_named += weight;
@@ -496,7 +567,8 @@ static struct error *chain_run(struct chain *chain)
         first = limit;
     }
     for (uint32_t i = 1; i <= chain->table->num_mappings; i++)
-        stack_table_mapping(chain->table, i)->has_functions = true;
+        if (chain->is_in_scope[i])
+            stack_table_mapping(chain->table, i)->has_functions = true;
     return NULL;
 }
 

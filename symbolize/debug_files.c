@@ -228,13 +228,24 @@ static bool has_symtab(Elf *elf)
     return elf_file_section_of_type(elf, SHT_SYMTAB, &shdr) != NULL;
 }
 
+/* Takes the file that somebody found for this module before, if it belongs to it. */
+static bool find_given(struct search *search, int *fd_ret, Elf **elf_ret)
+{
+    const struct module *module = search->module;
+
+    return module->debug_path &&
+           format_fits(snprintf(search->path, sizeof(search->path), "%s", module->debug_path)) &&
+           try_path(search, "", module->build_id, module->build_id_bytes, NULL, fd_ret, elf_ret);
+}
+
 static struct error *find_debug_file(struct search *search, struct debug_files *files)
 {
     const struct module *module = search->module;
 
     if (elf_file_has_dwarf(files->main) || module->is_vdso)
         return NULL;
-    if (!find_by_build_id(search, module->build_id, module->build_id_bytes, &files->debug_fd,
+    if (!find_given(search, &files->debug_fd, &files->debug) &&
+        !find_by_build_id(search, module->build_id, module->build_id_bytes, &files->debug_fd,
                           &files->debug) &&
         !find_by_debuglink(search, files->main, &files->debug_fd, &files->debug))
         return NULL;

@@ -76,7 +76,18 @@ extern const struct symbolize_ops symbolize_kallsyms;
 extern const struct symbolize_ops symbolize_jit_dump;
 extern const struct symbolize_ops symbolize_jit_map;
 
+/* Which places get a name. */
+enum symbolize_scope {
+    SYMBOLIZE_ALL,   /* all; one that has no name gets its synthetic line */
+    SYMBOLIZE_HERE,  /* those that nobody can name later or elsewhere: the kernel's, JIT code, the
+                      * vdso, files without a build-id or gone from the disk. The others stay
+                      * without lines, and their mappings without has_functions. */
+    SYMBOLIZE_FILES, /* those in mappings that have a module; nothing else is touched */
+};
+
 struct symbolize_options {
+    enum symbolize_scope scope;
+    bool again;   /* look places up again that have lines; one that is not found keeps its lines */
     bool inlines; /* expand inlined functions and lines; false: names only */
     uint64_t
         timeout_ns; /* 0 = none: stop looking up after this long, name the rest synthetically */
@@ -91,18 +102,24 @@ struct symbolize_result {
     uint64_t num_named;     /* of these, with a function name */
     uint64_t weight_total;  /* the same, weighted by location_weights */
     uint64_t weight_named;
+    uint64_t num_left; /* places out of scope that have no lines */
+    uint64_t weight_left;
     uint32_t worst_mapping;       /* mapping id with the most unnamed weight; 0 = none */
     uint64_t worst_num_locations; /* unnamed locations there */
     uint64_t duration_ns;
     struct loss loss; /* UNSYMBOLIZED, SYMBOL_TIMEOUT, UNREADABLE */
 };
 
-/* Gives lines to every location of `table` that has none yet and sets the mappings' flags.
+/* Gives lines to every location of `table` in scope that has none yet, or only a synthetic one from
+ * an earlier time, and sets the flags of the mappings in scope.
  * result_ret: filled in on success. Returns: NULL or error_no_memory; single failures are losses.
  */
 struct error *symbolize_table(struct stack_table *table, struct target *target,
                               const struct symbolize_options *options,
                               struct symbolize_result *result_ret) MUST_CHECK;
+
+/* Tells whether a location has no lines, or only the synthetic one of a place without a name. */
+bool location_needs_name(const struct stack_table *table, const struct location *location);
 
 /* Turns a linker symbol into a readable name: C++, Rust (legacy, v0), D by libiberty without
  * parameters; clone suffixes (.cold, .constprop.0, .part.1, ...) dropped. symbol: any bytes,

@@ -61,6 +61,7 @@ static void module_row_destroy(struct module_row *row)
     free(module->segments);
     free(module->path);
     free(module->root);
+    free(module->debug_path);
     free(row);
 }
 
@@ -427,6 +428,14 @@ bool module_mapping_bias(const struct module *module, uint64_t start, uint64_t l
     /* May wrap, as may all sums with it: addresses are numbers modulo 2^64. */
     *bias_ret = start - (file_off - best->file_off + best->elf_addr);
     return true;
+}
+
+bool module_can_be_found_again(const struct module *module)
+{
+    struct stat status;
+
+    return module->build_id_bytes > 0 && !module->is_vdso && !module->is_deleted &&
+           module->fd >= 0 && fstat(module->fd, &status) == 0 && status.st_nlink > 0;
 }
 
 void module_build_id_hex(const struct module *module, char *hex)

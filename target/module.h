@@ -42,7 +42,8 @@ struct module {
     size_t image_bytes;
     struct module_segment *segments;
     size_t num_segments;
-    bool is_deleted; /* the path names another file by now, or none */
+    char *debug_path; /* separate debug file that somebody found for it; NULL = none */
+    bool is_deleted;  /* the path names another file by now, or none */
     bool is_vdso;
     void *unwind_data;                       /* unwind/'s cached CFI handles */
     void (*unwind_data_destroy)(void *data); /* called before the Elf is closed */
@@ -102,6 +103,10 @@ bool module_file_off_to_elf_addr(const struct module *module, uint64_t file_off,
  * bias. Returns: false when no segment is there. Source: unwinding.md 7. */
 bool module_mapping_bias(const struct module *module, uint64_t start, uint64_t limit,
                          uint64_t file_off, uint64_t *bias_ret);
+
+/* Tells whether the file can be found again later, and be known for the same: it has a build-id,
+ * and a name that leads to it still. Not so a vdso, a memfd, a file deleted or replaced by now. */
+bool module_can_be_found_again(const struct module *module);
 
 /* Writes the build-id as lowercase hex. hex: room for 2 * MODULE_MAX_BUILD_ID_BYTES + 1 bytes. */
 void module_build_id_hex(const struct module *module, char *hex);

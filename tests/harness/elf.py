@@ -59,11 +59,17 @@ def outermost_ranges(path):
     return out
 
 
+def build_id(path):
+    """The build-id in hex; "" when there is none."""
+    found = re.search(r"Build ID: ([0-9a-f]{6,})", run_readelf("-n", path))
+    return found.group(1) if found else ""
+
+
 def debug_file(path):
     """The separate debug file of `path` by build-id, None when not installed."""
-    found = re.search(r"Build ID: ([0-9a-f]{6,})", run_readelf("-n", path))
-    name = found and f"/usr/lib/debug/.build-id/{found.group(1)[:2]}/{found.group(1)[2:]}.debug"
-    return name if name and os.path.exists(name) else None
+    found = build_id(path)
+    name = f"/usr/lib/debug/.build-id/{found[:2]}/{found[2:]}.debug"
+    return name if found and os.path.exists(name) else None
 
 
 @functools.lru_cache(maxsize=64)

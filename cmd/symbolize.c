@@ -1,0 +1,422 @@
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "cmd/commands.h"
+#include "cmd/options.h"
+#include "output/pprof_patch.h"
+#include "output/pprof_reader.h"
+#include "symbolize/mapping_files.h"
+#include "symbolize/symbolize.h"
+
+#define DEFAULT_SYMBOL_SECONDS 60.0
+#define MAX_TOLD_FILES 5 /* without names, in the summary */
+
+struct symbolize_command {
+    const char *output;
+    const char *debug_dir;
+    double symbol_seconds;
+    bool force;
+    bool unverified;
+    bool inlines;
+    bool quiet;
+    bool verbose;
+    bool help;
+};
+
+#define FIELD(name) offsetof(struct symbolize_command, name)
+
+static const struct option_row symbolize_rows[] = {
+    {'o', "output", OPTION_STRING, FIELD(output), "FILE",
+     "write the result here (default: in place of the profile)", .max = 0},
+    {0, "debug-dir", OPTION_STRING, FIELD(debug_dir), "DIR[:DIR...]",
+     "where executables and debug files are: by build-id, by path or as plain files", .max = 0},
+    {0, "force", OPTION_FLAG, FIELD(force), NULL, "look up places again that have names", .max = 0},
+    {0, "unverified", OPTION_FLAG, FIELD(unverified), NULL,
+     "trust the file at the path where the profile tells no build-id", .max = 0},
+    {0, "inlines", OPTION_FLAG, FIELD(inlines), NULL,
+     "expand inlined functions and source lines (default)", .can_negate = true},
+    {0, "symbol-timeout", OPTION_SECONDS, FIELD(symbol_seconds), "SECONDS",
+     "stop naming functions after this long (default 60)", .max = 0},
+    {'q', "quiet", OPTION_FLAG, FIELD(quiet), NULL, "print nothing but errors", .max = 0},
+    {'v', "verbose", OPTION_FLAG, FIELD(verbose), NULL, "tell what is being done", .max = 0},
+    {'h', "help", OPTION_FLAG, FIELD(help), NULL, "show this help", .max = 0},
+    {.long_name = NULL},
+};
+
+static const char *const symbolize_synopsis[] = {
+    "symbolize [OPTIONS] FILE",
+    NULL,
+};
+
+static const char *const symbolize_examples[] = {
+    "cprofiler record --no-symbolize -o cpu.pprof -- ./app    record, name later",
+    "cprofiler symbolize cpu.pprof                            name what is installed here",
+    "cprofiler symbolize --debug-dir ./build cpu.pprof        with binaries from elsewhere",
+    NULL,
+};
+
+/* A profile being completed. */
+struct completion {
+    const struct symbolize_command *options;
+    const char *path;
+    const char *output_path;
+    char *content;
+    struct pprof_patch *patch;
+    struct stack_table *table; /* of the patch */
+    struct target *target;     /* no process; holds the modules */
+    enum mapping_file_status *statuses;
+    size_t num_open_before; /* places without a name */
+    size_t num_open;        /* the same, at the end */
+    struct symbolize_result result;
+    uint64_t num_bytes; /* of the file written */
+};
+
+static inline void cleanup_completion_deinit(struct completion *completion)
+{
+    target_destroy(completion->target);
+    pprof_patch_destroy(completion->patch);
+    free(completion->statuses);
+    free(completion->content);
+}
+
+static size_t count_open(const struct completion *completion)
+{
+    size_t num_open = 0;
+
+    for (size_t i = 0; i < completion->table->num_locations; i++)
+        num_open += location_needs_name(completion->table, &completion->table->locations[i]);
+    return num_open;
+}
+
+static struct error *read_profile(struct completion *completion)
+{
+    size_t num_bytes;
+
+    RETURN_IF_ERROR(
+        error_with_hint(file_read_all(AT_FDCWD, completion->path, PPROF_READER_MAX_BYTES,
+                                      &completion->content, &num_bytes),
+                        "record one: cprofiler record --no-symbolize -o cpu.pprof -- COMMAND"));
+    RETURN_IF_ERROR(
+        pprof_patch_open(completion->content, num_bytes, completion->path, &completion->patch));
+    completion->table = pprof_patch_table(completion->patch);
+    completion->num_open_before = count_open(completion);
+    completion->num_open = completion->num_open_before;
+    return NULL;
+}
+
+static struct error *find_names(struct completion *completion)
+{
+    const struct symbolize_command *options = completion->options;
+    uint64_t timeout_ns = (uint64_t)(options->symbol_seconds * 1e9);
+    uint64_t start_ns = clock_monotonic_ns();
+    struct mapping_files_options file_options = {
+        .debug_dir = options->debug_dir,
+        .unverified = options->unverified,
+        .again = options->force,
+        .deadline_ns = start_ns + timeout_ns,
+    };
+    struct symbolize_options symbol_options = {
+        .scope = SYMBOLIZE_FILES,
+        .again = options->force,
+        .inlines = options->inlines,
+        .debug_dir = options->debug_dir,
+        .location_weights = pprof_patch_weights(completion->patch),
+    };
+    uint64_t used_ns;
+
+    RETURN_IF_ERROR(target_create(completion->table, &completion->target));
+    RETURN_IF_ERROR(mapping_files_find(completion->table, completion->target, &file_options,
+                                       &completion->statuses));
+    used_ns = clock_monotonic_ns() - start_ns;
+    symbol_options.timeout_ns = used_ns < timeout_ns ? timeout_ns - used_ns : 1;
+    RETURN_IF_ERROR(symbolize_table(completion->table, completion->target, &symbol_options,
+                                    &completion->result));
+    completion->result.duration_ns += used_ns;
+    completion->num_open = count_open(completion);
+    return NULL;
+}
+
+static struct error *write_profile(struct completion *completion)
+{
+    struct file_output *output = NULL;
+    struct error *err;
+
+    RETURN_IF_ERROR(file_output_open(completion->output_path, &output));
+    err = pprof_patch_write(completion->patch, file_output_fd(output), completion->output_path);
+    if (err) {
+        file_output_destroy(output);
+        return err;
+    }
+    return file_output_commit_take(output, &completion->num_bytes);
+}
+
+/* --- what is told --------------------------------------------------------------------------- */
+
+/* Text without control characters, for the terminal: names come from the profile. */
+static void print_clean(const char *text)
+{
+    for (; *text; text++)
+        fputc((unsigned char)*text < ' ' || *text == 127 ? '?' : *text, stderr);
+}
+
+/* What is wrong with the file of a mapping; NULL when it is not the file. */
+static const char *status_text(enum mapping_file_status status)
+{
+    switch (status) {
+    case MAPPING_FILE_MISSING:
+        return "not found";
+    case MAPPING_FILE_OTHER_BUILD:
+        return "another build lies there";
+    case MAPPING_FILE_NO_BUILD_ID:
+        return "the profile tells no build-id to verify it by (--unverified)";
+    default:
+        return NULL;
+    }
+}
+
+/* A mapping without names and what it stands for. */
+struct told_file {
+    uint32_t mapping; /* index */
+    uint64_t weight;
+};
+
+static int told_compare(const void *left, const void *right)
+{
+    const struct told_file *a = left;
+    const struct told_file *b = right;
+
+    if (a->weight != b->weight)
+        return a->weight > b->weight ? -1 : 1;
+    return a->mapping < b->mapping ? -1 : a->mapping > b->mapping;
+}
+
+static void print_file(const struct completion *completion, uint32_t index)
+{
+    const struct string_table *strings = &completion->table->strings;
+    const struct mapping *mapping = &completion->table->mappings[index];
+    const char *build_id = string_table_get(strings, mapping->build_id);
+
+    fprintf(stderr, "  ");
+    print_clean(string_table_get(strings, mapping->path));
+    if (build_id[0]) {
+        fprintf(stderr, " (build-id ");
+        print_clean(build_id);
+        fputc(')', stderr);
+    }
+    fprintf(stderr, ": %s\n", status_text(completion->statuses[index]));
+}
+
+/* Tells the files that were not there, those that matter most first. */
+static struct error *print_missing(const struct completion *completion)
+{
+    const struct stack_table *table = completion->table;
+    const uint64_t *weights = pprof_patch_weights(completion->patch);
+    CLEANUP(free) struct told_file *files = calloc(table->num_mappings + 1, sizeof(*files));
+    size_t num_files = 0;
+
+    if (!files)
+        return &error_no_memory;
+    for (uint32_t i = 0; i < table->num_mappings; i++)
+        files[i].mapping = i;
+    for (size_t i = 0; i < table->num_locations; i++) {
+        uint32_t mapping = table->locations[i].key.mapping;
+
+        if (mapping && status_text(completion->statuses[mapping - 1]))
+            files[mapping - 1].weight += weights[i] < UINT64_MAX >> 32 ? weights[i] + 1 : 1;
+    }
+    for (size_t i = 0; i < table->num_mappings; i++)
+        num_files += files[i].weight > 0;
+    qsort(files, table->num_mappings, sizeof(*files), told_compare);
+    for (size_t i = 0; i < num_files && i < MAX_TOLD_FILES; i++)
+        print_file(completion, files[i].mapping);
+    if (num_files > MAX_TOLD_FILES)
+        fprintf(stderr, "  and %zu files more\n", num_files - MAX_TOLD_FILES);
+    return NULL;
+}
+
+/* The mapping found that has most places without a name, unless all have one. */
+static void print_worst(const struct completion *completion)
+{
+    const struct symbolize_result *result = &completion->result;
+    const struct mapping *mapping = stack_table_mapping(completion->table, result->worst_mapping);
+    const char *path;
+    const char *slash;
+
+    if (!mapping)
+        return;
+    path = string_table_get(&completion->table->strings, mapping->path);
+    slash = strrchr(path, '/');
+    fprintf(stderr, " (worst: ");
+    print_clean(slash && slash[1] ? slash + 1 : path);
+    fprintf(stderr, ", %llu places without a name%s)",
+            (unsigned long long)result->worst_num_locations,
+            completion->statuses[result->worst_mapping - 1] == MAPPING_FILE_FOUND
+                ? ": give its debug file by --debug-dir"
+                : "");
+}
+
+/* How many mappings of files need names, and of how many the file was found. */
+static void count_files(const struct completion *completion, size_t *num_wanted, size_t *num_found)
+{
+    *num_wanted = 0;
+    *num_found = 0;
+    for (size_t i = 0; i < completion->table->num_mappings; i++) {
+        *num_wanted += completion->statuses[i] >= MAPPING_FILE_FOUND;
+        *num_found += completion->statuses[i] == MAPPING_FILE_FOUND;
+    }
+}
+
+static struct error *print_summary(const struct completion *completion)
+{
+    const struct symbolize_result *result = &completion->result;
+    size_t num_found, num_wanted;
+
+    count_files(completion, &num_wanted, &num_found);
+    fprintf(stderr, "cprofiler: named %zu of %zu places, %zu of %zu mappings found, %.2f s\n",
+            completion->num_open_before - completion->num_open, completion->num_open_before,
+            num_found, num_wanted, (double)result->duration_ns / 1e9);
+    fprintf(stderr, "  frames named %.1f %%",
+            result->weight_total ? 100 * (double)result->weight_named / (double)result->weight_total
+                                 : 100);
+    print_worst(completion);
+    fputc('\n', stderr);
+    RETURN_IF_ERROR(print_missing(completion));
+    if (result->loss.counts[LOSS_SYMBOL_TIMEOUT])
+        fprintf(stderr, "  %llu places left unnamed for want of time: raise --symbol-timeout\n",
+                (unsigned long long)result->loss.counts[LOSS_SYMBOL_TIMEOUT]);
+    fprintf(stderr, "  wrote ");
+    print_clean(completion->output_path);
+    fprintf(stderr, " (%llu bytes)\n", (unsigned long long)completion->num_bytes);
+    return NULL;
+}
+
+/* --- the command ---------------------------------------------------------------------------- */
+
+/* No place got a name: tells why. The profile stays as it is, an output asked for is a copy.
+ * Returns: the error when files were missing and none was found. */
+static struct error *finish_unchanged(struct completion *completion)
+{
+    const struct symbolize_command *options = completion->options;
+    size_t num_wanted = 0, num_found = 0;
+
+    if (completion->statuses)
+        count_files(completion, &num_wanted, &num_found);
+    if (num_wanted > 0 && num_found == 0) {
+        if (!options->quiet)
+            RETURN_IF_ERROR(print_missing(completion));
+        return error_create(
+            ERROR_NOT_FOUND,
+            "give the executables and debug files of the recording: --debug-dir DIR",
+            "%s: none of its %zu places without a name could be named", completion->path,
+            completion->num_open_before);
+    }
+    if (options->output)
+        RETURN_IF_ERROR(write_profile(completion));
+    if (options->quiet)
+        return NULL;
+    if (completion->num_open == 0)
+        fprintf(stderr,
+                "cprofiler: every frame has its name already (--force looks them up again)\n");
+    else
+        fprintf(stderr, "cprofiler: nothing more to name: %zu places have no name in %s\n",
+                completion->num_open,
+                num_found ? "the files found" : "any file (kernel, JIT code)");
+    return num_wanted > num_found ? print_missing(completion) : NULL;
+}
+
+static struct error *complete(struct completion *completion)
+{
+    const struct symbolize_command *options = completion->options;
+
+    RETURN_IF_ERROR(read_profile(completion));
+    if (completion->num_open_before == 0 && !options->force)
+        return finish_unchanged(completion);
+    RETURN_IF_ERROR(find_names(completion));
+    if (pprof_patch_num_changed(completion->patch) == 0 ||
+        (completion->num_open == completion->num_open_before && !options->force))
+        return finish_unchanged(completion);
+    RETURN_IF_ERROR(write_profile(completion));
+    return options->quiet ? NULL : print_summary(completion);
+}
+
+static struct error *check_debug_dirs(const char *list)
+{
+    while (list && *list) {
+        size_t num_bytes = strcspn(list, ":");
+        CLEANUP(free) char *dir = strndup(list, num_bytes);
+        struct stat status;
+
+        if (!dir)
+            return &error_no_memory;
+        if (num_bytes > 0 && (stat(dir, &status) != 0 || !S_ISDIR(status.st_mode)))
+            return error_create(ERROR_NOT_FOUND, "name a directory with executables or debug files",
+                                "symbolize: --debug-dir %s is no directory", dir);
+        list += num_bytes + (list[num_bytes] == ':');
+    }
+    return NULL;
+}
+
+/* Checks before all work that the result can be written; in place only what can be renamed over. */
+static struct error *check_output(const struct completion *completion)
+{
+    struct file_output *output = NULL;
+    struct stat status;
+
+    if (!completion->options->output && stat(completion->path, &status) == 0 &&
+        !S_ISREG(status.st_mode))
+        return error_create(ERROR_USAGE, "name a file to write: -o named.pprof",
+                            "symbolize: %s is no regular file", completion->path);
+    if (!completion->options->output && stat(completion->path, &status) != 0)
+        return NULL; /* reading it tells why */
+    RETURN_IF_ERROR(file_output_open(completion->output_path, &output));
+    file_output_destroy(output);
+    return NULL;
+}
+
+static void log_to_stderr(enum log_level level, const char *line)
+{
+    fprintf(stderr, "cprofiler: %s%s\n", level == LOG_WARNING ? "warning: " : "", line);
+}
+
+static struct error *run_symbolize(int argc, char **argv, int *status_ret)
+{
+    struct symbolize_command options = {.symbol_seconds = DEFAULT_SYMBOL_SECONDS, .inlines = true};
+    CLEANUP(completion_deinit) struct completion completion = {.options = &options};
+    int first_word;
+
+    RETURN_IF_ERROR(options_parse(&cmd_symbolize, argc, argv, false, &options, &first_word));
+    if (options.help) {
+        options_print_help(&cmd_symbolize, stdout);
+        *status_ret = 0;
+        return NULL;
+    }
+    if (argc - first_word != 1)
+        return error_create(ERROR_USAGE, "type: cprofiler symbolize cpu.pprof", "symbolize: %s",
+                            first_word == argc ? "no file given" : "more than one file given");
+    if (options.verbose)
+        log_set_sink(log_to_stderr, LOG_DEBUG);
+    completion.path = argv[first_word];
+    completion.output_path = options.output ? options.output : completion.path;
+    RETURN_IF_ERROR(check_debug_dirs(options.debug_dir));
+    RETURN_IF_ERROR(check_output(&completion));
+    RETURN_IF_ERROR(complete(&completion));
+    *status_ret = 0;
+    return NULL;
+}
+
+const struct command cmd_symbolize = {
+    .name = "symbolize",
+    .summary = "name the functions of a profile that was recorded without names",
+    .synopsis = symbolize_synopsis,
+    .options = symbolize_rows,
+    .examples = symbolize_examples,
+    .run = run_symbolize,
+};
