@@ -284,6 +284,8 @@ static struct error *writer_find_strings(struct patch_writer *writer)
 
 static struct error *put_raw(struct patch_writer *writer, const void *bytes, size_t num_bytes)
 {
+    if (num_bytes == 0)
+        return NULL;
     RETURN_IF_ERROR(
         array_reserve(&writer->bytes, &writer->bytes_capacity, writer->num_bytes + num_bytes, 1));
     memcpy(writer->bytes + writer->num_bytes, bytes, num_bytes);
@@ -341,7 +343,7 @@ static struct error *writer_flush(struct patch_writer *writer, uint32_t field)
     writer->num_bytes = 0;
     RETURN_IF_ERROR(
         gzip_writer_add(writer->gzip, tag, wire_put_tag(tag, field, WIRE_BYTES, num_bytes)));
-    return gzip_writer_add(writer->gzip, writer->bytes, num_bytes);
+    return num_bytes == 0 ? NULL : gzip_writer_add(writer->gzip, writer->bytes, num_bytes);
 }
 
 /* Puts `field` together anew: its own fields [first, last] are replaced by what `put` makes of row

@@ -451,6 +451,17 @@ static void set_mapping_flags(struct mapping *mapping, const struct symbol_frame
     mapping->has_inline_frames |= frames->num_symbols > 1;
 }
 
+/* Leaves nothing but the name of the physical function: what was asked for, whatever the source
+ * knows without effort (Go's own table). */
+static void keep_name_only(struct symbol_frames *frames)
+{
+    if (frames->num_symbols == 0)
+        return;
+    frames->symbols[0] = frames->symbols[frames->num_symbols - 1];
+    frames->symbols[0].line = 0;
+    frames->num_symbols = 1;
+}
+
 static struct error *chain_name_item(struct chain *chain, struct sources *sources,
                                      const struct item *item, struct symbol_frames *frames)
 {
@@ -471,6 +482,8 @@ static struct error *chain_name_item(struct chain *chain, struct sources *source
         format_synthetic(chain, sources, group, item, synthetic, sizeof(synthetic));
         return set_plain_name(chain, item->location, synthetic);
     }
+    if (!chain->options->inlines)
+        keep_name_only(frames);
     format_synthetic(chain, sources, group, item, synthetic, sizeof(synthetic));
     for (size_t i = 0; i < frames->num_symbols; i++)
         RETURN_IF_ERROR(add_symbol(chain, sources, &frames->symbols[i], synthetic, &lines[i]));

@@ -88,7 +88,8 @@ enum symbolize_scope {
 struct symbolize_options {
     enum symbolize_scope scope;
     bool again;   /* look places up again that have lines; one that is not found keeps its lines */
-    bool inlines; /* expand inlined functions and lines; false: names only */
+    bool inlines; /* expand inlined functions and lines; false: names of physical functions only,
+                   * and no debug info is read */
     uint64_t
         timeout_ns; /* 0 = none: stop looking up after this long, name the rest synthetically */
     const char *debug_dir; /* more debug directories, as /usr/lib/debug, separated by ':'; NULL =

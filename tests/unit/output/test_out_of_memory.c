@@ -1,5 +1,6 @@
 /* Every allocation fails once, in turn: the answer is an error, nothing leaks, nothing is half
  * done. */
+#include "output/pprof_patch.h"
 #include "output/pprof_reader.h"
 #include "output/top.h"
 #include "tests/unit/alloc_fault.h"
@@ -25,6 +26,28 @@ static struct error *read_profile(const struct sample_profile *sample UNUSED,
     profile_deinit(&profile);
     stack_table_deinit(&table);
     return NULL;
+}
+
+/* Gives every location another line, which takes functions and strings that the file has not. */
+static struct error *patch_profile(const struct sample_profile *sample UNUSED,
+                                   const struct pprof_file_copy *file)
+{
+    CLEANUP(close) int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    CLEANUP(pprof_patch_destroy) struct pprof_patch *patch = NULL;
+    struct stack_table *table;
+
+    RETURN_IF_ERROR(pprof_patch_open(file->bytes, file->num_bytes, "cpu.pprof", &patch));
+    table = pprof_patch_table(patch);
+    for (uint32_t i = 0; i < table->num_locations; i++) {
+        struct function function = {.start_line = i};
+        struct line line = {.line = 7};
+
+        RETURN_IF_ERROR(
+            string_table_addf(&table->strings, &function.name, "broken\xff name %u", i));
+        RETURN_IF_ERROR(stack_table_add_function(table, &function, &line.function));
+        RETURN_IF_ERROR(stack_table_set_lines(table, i, &line, 1));
+    }
+    return pprof_patch_write(patch, fd, "cpu.pprof");
 }
 
 static struct error *compute_top(const struct sample_profile *sample,
@@ -82,6 +105,11 @@ static void reading_survives_each_failed_allocation(void **state UNUSED)
     fail_each(read_profile, false);
 }
 
+static void patching_survives_each_failed_allocation(void **state UNUSED)
+{
+    fail_each(patch_profile, false);
+}
+
 static void summing_survives_each_failed_allocation(void **state UNUSED)
 {
     fail_each(compute_top, true);
@@ -92,6 +120,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(writing_survives_each_failed_allocation),
         cmocka_unit_test(reading_survives_each_failed_allocation),
+        cmocka_unit_test(patching_survives_each_failed_allocation),
         cmocka_unit_test(summing_survives_each_failed_allocation),
     };
 
