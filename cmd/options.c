@@ -176,6 +176,9 @@ static struct error *store(const struct parser *parser, const struct option_row 
     case OPTION_FLAG:
         *(bool *)field = on;
         return NULL;
+    case OPTION_SWITCH:
+        *(int *)field = on;
+        return NULL;
     case OPTION_STRING:
         if (!*value)
             return bad_value(parser, row, value, "a value");
@@ -203,7 +206,7 @@ static struct error *store(const struct parser *parser, const struct option_row 
 
 static bool takes_value(const struct option_row *row)
 {
-    return row->kind != OPTION_FLAG && row->kind != OPTION_OPTIONAL;
+    return row->kind != OPTION_FLAG && row->kind != OPTION_SWITCH && row->kind != OPTION_OPTIONAL;
 }
 
 /* The value of an option: what is attached to it, else the next word. */
@@ -249,7 +252,7 @@ static struct error *parse_long(struct parser *parser, const char *word)
 
     if (!row)
         return unknown_option(parser, word);
-    if (row->kind == OPTION_FLAG && value)
+    if ((row->kind == OPTION_FLAG || row->kind == OPTION_SWITCH) && value)
         return error_create(ERROR_USAGE, "write it without '=' and what follows",
                             "%s: --%s takes no value", parser->command->name, row->long_name);
     if (takes_value(row))

@@ -18,6 +18,7 @@
 
 enum option_kind {
     OPTION_FLAG,     /* bool */
+    OPTION_SWITCH,   /* int: 1 on, 0 off (--no-NAME); what the caller preset when not given */
     OPTION_STRING,   /* const char * */
     OPTION_UINT,     /* unsigned long, within [min, max] */
     OPTION_SECONDS,  /* double > 0: "30", "0.5", "2m", "1h" */

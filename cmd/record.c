@@ -16,7 +16,6 @@
 #include "cmd/signals.h"
 #include "cmd/summary.h"
 #include "output/writer.h"
-#include "target/diagnose.h"
 
 #define DEFAULT_ATTACH_SECONDS 30.0
 #define DEFAULT_SYMBOL_SECONDS 60.0
@@ -25,6 +24,9 @@
 
 struct record_options {
     struct option_list pids;
+    struct option_list tids;
+    const char *cgroup;
+    const char *cpus;
     const char *output;
     const char *engine;
     const char *json; /* NULL: no; "": stderr; else a file */
@@ -32,7 +34,8 @@ struct record_options {
     double seconds; /* 0: the default */
     double symbol_seconds;
     unsigned long long max_memory;
-    bool children;
+    int children; /* 1, 0; -1: not said */
+    bool all;
     bool kernel;
     bool inlines;
     bool symbolize;
@@ -48,13 +51,21 @@ static const struct option_row record_rows[] = {
      "profile to write (default cprofiler.NAME-PID.cpu.pprof)", .max = 0},
     {'p', "pid", OPTION_LIST, FIELD(pids), "PID",
      "attach to running processes: PID[,PID...] or a process name", .max = 0},
+    {'t', "tid", OPTION_LIST, FIELD(tids), "TID",
+     "attach to these threads alone: TID[,TID...]; with --children, what they start too", .max = 0},
+    {'a', "all", OPTION_FLAG, FIELD(all), NULL,
+     "the whole system: while the command runs, or until Ctrl-C", .max = 0},
+    {0, "cgroup", OPTION_STRING, FIELD(cgroup), "PATH",
+     "all processes of a cgroup and of those below it, now and later", .max = 0},
+    {'C', "cpu", OPTION_STRING, FIELD(cpus), "LIST", "only what runs on these CPUs: 0,2-3",
+     .max = 0},
     {'F', "frequency", OPTION_UINT, FIELD(hz), "HZ",
      "samples per second of CPU time, 1 to 10000 (default 99)", .min = 1, .max = SAMPLER_MAX_HZ,
      .range_reason = "above 10 kHz taking samples would cost the target more than it tells; 99 to "
                      "999 is usual"},
     {'d', "duration", OPTION_SECONDS, FIELD(seconds), "SECONDS",
-     "stop after this long (default 30 with -p, else when the command ends)", .max = 0},
-    {0, "children", OPTION_FLAG, FIELD(children), NULL,
+     "stop after this long (default 30 with -p and -t, else when the command ends)", .max = 0},
+    {0, "children", OPTION_SWITCH, FIELD(children), NULL,
      "follow child processes (default); threads are always followed", .can_negate = true},
     {0, "kernel", OPTION_FLAG, FIELD(kernel), NULL,
      "sample kernel code too, where allowed (default)", .can_negate = true},
@@ -79,89 +90,80 @@ static const struct option_row record_rows[] = {
 static const char *const record_synopsis[] = {
     "record [OPTIONS] [--] COMMAND [ARGS...]",
     "record [OPTIONS] -p PID[,PID...]|NAME",
+    "record [OPTIONS] -t TID[,TID...]",
+    "record [OPTIONS] -a|--cgroup PATH [[--] COMMAND [ARGS...]]",
     NULL,
 };
 
 static const char *const record_examples[] = {
     "cprofiler record -o cpu.pprof -- ./app args    profile a command",
     "cprofiler record -p 1234 -d 10                 attach to a process for 10 s",
+    "cprofiler record -a -d 10                      the whole system for 10 s",
     "cprofiler report cpu.pprof                     show the top functions",
     NULL,
 };
 
 /* --- what to record ------------------------------------------------------------------------- */
 
-static struct error *add_pid(pid_t pid, pid_t **pids, size_t *num_pids)
+/* Checks that what was asked for is one thing, and all of it possible together. */
+static struct error *check_scope(const struct record_options *options, bool has_command)
 {
-    pid_t *grown;
+    const char *const given[] = {
+        options->pids.num_values ? "-p" : NULL,
+        options->tids.num_values ? "-t" : NULL,
+        options->all ? "-a" : NULL,
+        options->cgroup ? "--cgroup" : NULL,
+    };
+    const char *scope = NULL;
 
-    for (size_t i = 0; i < *num_pids; i++)
-        if ((*pids)[i] == pid)
-            return NULL;
-    grown = realloc(*pids, (*num_pids + 1) * sizeof(*grown));
-    if (!grown)
-        return &error_no_memory;
-    *pids = grown;
-    grown[(*num_pids)++] = pid;
-    return NULL;
-}
-
-/* One item of -p: a number is a pid, all else a process name. */
-static struct error *add_target(const char *item, pid_t **pids, size_t *num_pids)
-{
-    CLEANUP(free) pid_t *found = NULL;
-    size_t num_found = 0;
-    char *end;
-    long number;
-
-    if (!*item)
-        return error_create(ERROR_USAGE, "type: cprofiler record -p 1234,5678",
-                            "record: -p has an empty entry");
-    errno = 0;
-    number = strtol(item, &end, 10);
-    if (!*end) {
-        if (errno || number <= 0 || number > INT32_MAX)
-            return error_create(ERROR_USAGE, "type: cprofiler record -p 1234",
-                                "record: '%s' is no process id", item);
-        return add_pid((pid_t)number, pids, num_pids);
+    for (size_t i = 0; i < ARRAY_LENGTH(given); i++) {
+        if (given[i] && scope)
+            return error_create(ERROR_USAGE, "give one of -p, -t, -a, --cgroup and a command",
+                                "record: both %s and %s", scope, given[i]);
+        scope = given[i] ? given[i] : scope;
     }
-    RETURN_IF_ERROR(diagnose_find_by_name(item, &found, &num_found));
-    for (size_t i = 0; i < num_found; i++)
-        RETURN_IF_ERROR(add_pid(found[i], pids, num_pids));
-    return NULL;
-}
-
-static struct error *resolve_targets(const struct option_list *list, pid_t **pids, size_t *num_pids)
-{
-    for (size_t i = 0; i < list->num_values; i++) {
-        CLEANUP(free) char *copy = strdup(list->values[i]);
-        char *rest = copy;
-        char *item;
-
-        if (!copy)
-            return &error_no_memory;
-        while ((item = strsep(&rest, ",")))
-            RETURN_IF_ERROR(add_target(item, pids, num_pids));
-    }
-    return NULL;
-}
-
-static struct error *check_usage(const struct record_options *options, bool has_command)
-{
-    bool has_pids = options->pids.num_values > 0;
-
-    if (!has_command && !has_pids)
+    if (!has_command && !scope)
         return error_create(ERROR_USAGE,
                             "type: cprofiler record -o cpu.pprof -- ./app args   or   cprofiler "
                             "record -p PID",
                             "record: nothing to record: no command and no -p PID");
-    if (has_command && has_pids)
+    if (has_command && (options->pids.num_values || options->tids.num_values))
         return error_create(ERROR_USAGE, "give either -p PID or a command",
-                            "record: both -p and a command");
+                            "record: both %s and a command", scope);
+    if (!options->all && !options->cgroup)
+        return NULL;
+    if (options->children >= 0)
+        return error_create(ERROR_USAGE, "leave it out",
+                            "record: --%schildren has no meaning with %s, where all that runs is "
+                            "sampled",
+                            options->children ? "" : "no-", scope);
+    if (options->engine && strcmp(options->engine, sampler_cpu_wide.name))
+        return error_create(ERROR_USAGE, "leave --engine out",
+                            "record: %s needs the engine cpu-wide, not %s", scope, options->engine);
+    return NULL;
+}
+
+/* Finds out whom the options mean. */
+static struct error *resolve_scope(const struct record_options *options, struct scope *scope)
+{
+    if (options->all)
+        scope->kind = SCOPE_SYSTEM;
+    for (size_t i = 0; i < options->pids.num_values; i++)
+        RETURN_IF_ERROR(scope_add_processes(scope, options->pids.values[i]));
+    for (size_t i = 0; i < options->tids.num_values; i++)
+        RETURN_IF_ERROR(scope_add_threads(scope, options->tids.values[i]));
+    if (options->cgroup)
+        RETURN_IF_ERROR(scope_set_cgroup(scope, options->cgroup));
+    return options->cpus ? scope_set_cpus(scope, options->cpus) : NULL;
+}
+
+static struct error *check_usage(const struct record_options *options, bool has_command)
+{
     if (options->engine && strcmp(options->engine, sampler_cpu_wide.name) &&
         strcmp(options->engine, sampler_per_task.name))
         return error_create(ERROR_USAGE, "engines: cpu-wide, per-task", "record: no engine '%s'",
                             options->engine);
+    RETURN_IF_ERROR(check_scope(options, has_command));
     if (options->max_memory < MIN_MAX_MEMORY)
         return error_create(ERROR_USAGE, "type: --max-memory 64M",
                             "record: --max-memory below 1M is too little to work with");
@@ -293,7 +295,7 @@ static void print_progress(void *context, const struct session *session)
 static bool shows_progress(const struct recording *recording)
 {
     return !recording->options->quiet && !recording->options->json &&
-           recording->options->pids.num_values && isatty(STDERR_FILENO);
+           !recording->session.options.argv && isatty(STDERR_FILENO);
 }
 
 static struct error *record(struct recording *recording, const struct session_options *options)
@@ -367,14 +369,15 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
         .hz = SAMPLER_DEFAULT_HZ,
         .symbol_seconds = DEFAULT_SYMBOL_SECONDS,
         .max_memory = DEFAULT_MAX_MEMORY,
-        .children = true,
+        .children = -1,
         .kernel = true,
         .inlines = true,
         .symbolize = true,
     };
     struct session_options session_options;
-    CLEANUP(free) pid_t *pids = NULL;
-    size_t num_pids = 0;
+    struct scope scope = scope_command();
+    CLEANUP(scope_deinit) UNUSED struct scope *guard = &scope;
+    bool attaches, has_command;
     int first_word;
 
     RETURN_IF_ERROR(options_parse(&cmd_record, argc, argv, true, &options, &first_word));
@@ -383,20 +386,21 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
         *status_ret = 0;
         return NULL;
     }
-    RETURN_IF_ERROR(check_usage(&options, first_word < argc));
+    has_command = first_word < argc;
+    attaches = options.pids.num_values || options.tids.num_values;
+    RETURN_IF_ERROR(check_usage(&options, has_command));
     if (options.verbose)
         log_set_sink(log_to_stderr, LOG_DEBUG);
-    RETURN_IF_ERROR(resolve_targets(&options.pids, &pids, &num_pids));
+    RETURN_IF_ERROR(resolve_scope(&options, &scope));
     RETURN_IF_ERROR(signals_install());
-    if (num_pids && options.seconds == 0)
+    if (attaches && options.seconds == 0)
         options.seconds = DEFAULT_ATTACH_SECONDS;
     session_options = (struct session_options){
-        .argv = num_pids ? NULL : argv + first_word,
-        .pids = pids,
-        .num_pids = num_pids,
+        .argv = has_command ? argv + first_word : NULL,
+        .scope = &scope,
         .hz = (uint32_t)options.hz,
         .kernel = options.kernel,
-        .follow_children = options.children,
+        .follow_children = options.children < 0 ? !options.tids.num_values : options.children,
         .engine = options.engine,
         .duration_ns = (uint64_t)(options.seconds * 1e9),
         .max_memory_bytes = options.max_memory,

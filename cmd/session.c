@@ -12,9 +12,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/procfs.h"
 #include "cmd/signals.h"
-#include "target/diagnose.h"
 #include "target/threads.h"
 
 /* How long to sleep at most: sideband rings are drained at least this often. */
@@ -44,16 +42,21 @@ static struct error *open_sampler(struct session *session)
 {
     static const struct sampler_ops *const ladder[] = {&sampler_cpu_wide, &sampler_per_task};
     const struct session_options *options = &session->options;
+    const struct scope *scope = options->scope;
+    size_t num_engines = scope_is_open(scope) ? 1 : ARRAY_LENGTH(ladder);
     struct sampler_options sampler_options = {
+        .scope = scope_for_sampler(scope),
+        .cgroup_fd = scope->cgroup.fd,
+        .cpus = scope->cpus.num_cpus ? &scope->cpus : NULL,
         .hz = options->hz,
         .stack_bytes = SAMPLER_DEFAULT_STACK_BYTES,
         .kernel = options->kernel,
         .follow_children = options->follow_children,
-        .enable_on_exec = options->argv != NULL,
+        .enable_on_exec = scope->kind == SCOPE_COMMAND,
     };
     struct error *err = NULL;
 
-    for (size_t i = 0; i < ARRAY_LENGTH(ladder); i++) {
+    for (size_t i = 0; i < num_engines; i++) {
         if (options->engine && strcmp(options->engine, ladder[i]->name))
             continue;
         if (err) {
@@ -88,6 +91,8 @@ static struct error *open_launch(struct session *session)
     RETURN_IF_ERROR(note_missing(session, launch_start(session->options.argv, &session->launch)));
     pid = launch_pid(session->launch);
     signals_forward_to(pid);
+    if (session->options.scope->kind != SCOPE_COMMAND)
+        return open_sampler(session);
     RETURN_IF_ERROR(target_add_launched(session->target, pid));
     RETURN_IF_ERROR(open_sampler(session));
     return session->sampler_ops->attach(session->sampler, pid, pid);
@@ -100,30 +105,44 @@ static struct error *attach_thread(void *context, pid_t pid, pid_t tid)
     return session->sampler_ops->attach(session->sampler, pid, tid);
 }
 
-static struct error *check_processes(struct session *session)
+/* Attaches one of the tasks of the scope. */
+static struct error *attach_task(struct session *session, const struct scope_task *task)
 {
-    size_t num_pids = session->options.num_pids;
+    if (session->options.scope->kind == SCOPE_THREADS)
+        return session->sampler_ops->attach(session->sampler, task->pid, task->tid);
+    return error_prefix_take(threads_visit(task->pid, attach_thread, session, NULL), "process %d",
+                             (int)task->pid);
+}
 
-    for (size_t i = 0; i < num_pids; i++)
-        RETURN_IF_ERROR(diagnose_process(session->options.pids[i]));
-    session->pidfds = malloc(num_pids * sizeof(*session->pidfds));
-    session->cpu_before_ns = calloc(num_pids, sizeof(*session->cpu_before_ns));
-    if (!session->pidfds || !session->cpu_before_ns)
-        return &error_no_memory;
-    for (size_t i = 0; i < num_pids; i++)
-        session->pidfds[i] = (int)syscall(SYS_pidfd_open, session->options.pids[i], 0);
+/* Does something with each task. One that ends meanwhile is passed over, unless it is the last.
+ * Returns: NULL or an error. */
+static struct error *visit_tasks(struct session *session,
+                                 struct error *(*visit)(struct session *session,
+                                                        const struct scope_task *task))
+{
+    struct scope *scope = session->options.scope;
+    size_t num_there = 0;
+
+    for (size_t i = 0; i < scope->num_tasks; i++)
+        num_there += !scope->tasks[i].has_ended;
+    for (size_t i = 0; i < scope->num_tasks; i++) {
+        struct scope_task *task = &scope->tasks[i];
+        CLEANUP(error_destroy) struct error *err = task->has_ended ? NULL : visit(session, task);
+
+        if (err && (err->kind != ERROR_GONE || --num_there == 0))
+            return take_ptr(err);
+        if (err)
+            log_warning("%s", err->message);
+        task->has_ended |= err != NULL;
+    }
     return NULL;
 }
 
 static struct error *open_attach(struct session *session)
 {
-    RETURN_IF_ERROR(check_processes(session));
+    RETURN_IF_ERROR(scope_hold(session->options.scope));
     RETURN_IF_ERROR(open_sampler(session));
-    for (size_t i = 0; i < session->options.num_pids; i++)
-        RETURN_IF_ERROR(
-            error_prefix_take(threads_visit(session->options.pids[i], attach_thread, session, NULL),
-                              "process %d", (int)session->options.pids[i]));
-    return NULL;
+    return visit_tasks(session, attach_task);
 }
 
 struct error *session_open(struct session *session, const struct session_options *options)
@@ -137,6 +156,8 @@ struct error *session_open(struct session *session, const struct session_options
     RETURN_IF_ERROR(target_create(&session->table, &session->target));
     RETURN_IF_ERROR(
         session->unwind_ops->create(&unwind_options, session->target, &session->unwinder));
+    if (scope_is_open(options->scope))
+        target_follow_all(session->target);
     return options->argv ? open_launch(session) : open_attach(session);
 }
 
@@ -162,7 +183,7 @@ static struct error *make_chain(struct session *session, struct process *process
 
 static struct error *add_sample(struct session *session, const struct sample *sample)
 {
-    struct process *process = target_find(session->target, sample->pid);
+    struct process *process = NULL;
     struct label labels[] = {
         {.key = session->key_pid, .num = sample->pid},
         {.key = session->key_thread_id, .num = sample->tid},
@@ -173,6 +194,7 @@ static struct error *add_sample(struct session *session, const struct sample *sa
     enum loss_kind loss;
     uint32_t stack, label_set;
 
+    RETURN_IF_ERROR(target_see(session->target, sample->pid, &process));
     if (process) {
         labels[2].str = process_thread_name(process, sample->tid);
         labels[3].str = process->comm;
@@ -222,20 +244,6 @@ static struct error *drain(struct session *session, bool final)
     return profile_limit_memory(&session->cpu, session->options.max_memory_bytes);
 }
 
-/* CPU time of a process by the kernel's accounting, threads that ended included. */
-static bool process_cpu_ns(pid_t pid, uint64_t *cpu_ns_ret)
-{
-    CLEANUP(error_destroy) struct error *err = NULL;
-    struct procfs_stat stat;
-
-    err = procfs_stat_read(pid, &stat);
-    if (err)
-        return false;
-    *cpu_ns_ret =
-        (stat.utime_ticks + stat.stime_ticks) * 1000000000ULL / (uint64_t)sysconf(_SC_CLK_TCK);
-    return true;
-}
-
 /* While recording we need little CPU, but soon: behind a hundred runnable threads the rings
  * overflow before it is our turn. The command was forked before and keeps its priority. Refused
  * without privileges: then samples may be lost, which is counted. */
@@ -255,29 +263,41 @@ static void restore_priority(struct session *session)
     session->has_raised_priority = false;
 }
 
+static struct error *add_process(struct session *session, const struct scope_task *task)
+{
+    bool is_main = task == session->options.scope->tasks;
+
+    return target_add_process(session->target, task->pid, is_main, NULL);
+}
+
+/* A member of the cgroup; the others are seen when they show up. */
+static struct error *add_member(void *context, pid_t pid)
+{
+    struct session *session = context;
+
+    CLEANUP(error_destroy)
+    struct error *err = target_add_process(session->target, pid, false, NULL);
+    return err && err->kind == ERROR_NO_MEMORY ? take_ptr(err) : NULL;
+}
+
 /* Enables the events first and reads the maps after, so that nothing falls between the two. */
 static struct error *begin(struct session *session)
 {
-    const struct session_options *options = &session->options;
-
     session->start_ns = clock_monotonic_ns();
     session->cpu.time_ns = (int64_t)clock_realtime_ns();
     RETURN_IF_ERROR(session->sampler_ops->start(session->sampler));
+    scope_begin(session->options.scope);
     session->sampler_ops->info(session->sampler, &session->sampler_info);
+    if (session->options.scope->kind == SCOPE_CGROUP)
+        RETURN_IF_ERROR(cgroup_visit(&session->options.scope->cgroup, add_member, session));
     if (session->launch)
         return note_missing(session, launch_go(session->launch));
-    for (size_t i = 0; i < options->num_pids; i++) {
-        process_cpu_ns(options->pids[i], &session->cpu_before_ns[i]);
-        RETURN_IF_ERROR(target_add_process(session->target, options->pids[i], i == 0, NULL));
-    }
-    return NULL;
+    return visit_tasks(session, add_process);
 }
 
-/* Closes the pidfds of processes that ended. Returns: whether any attached process still lives. */
+/* Returns: whether the launched command, or without one, anything to record, is still there. */
 static bool any_target_alive(struct session *session)
 {
-    bool alive = false;
-
     if (session->launch) {
         if (!session->command_has_ended) {
             unsigned long long cpu_ns = 0;
@@ -289,15 +309,7 @@ static bool any_target_alive(struct session *session)
         }
         return !session->command_has_ended;
     }
-    for (size_t i = 0; i < session->options.num_pids; i++) {
-        struct pollfd poll_fd = {.fd = session->pidfds[i], .events = POLLIN};
-
-        if (session->pidfds[i] < 0)
-            alive |= kill(session->options.pids[i], 0) == 0 || errno == EPERM;
-        else
-            alive |= poll(&poll_fd, 1, 0) == 0;
-    }
-    return alive;
+    return scope_is_alive(session->options.scope);
 }
 
 /* Sleeps until samples wait, the target may have ended, a signal came, or it is time to look.
@@ -308,9 +320,8 @@ static bool wait_for_work(struct session *session, uint64_t end_ns)
     struct pollfd fds[3] = {
         {.fd = session->sampler_ops->wait_fd(session->sampler), .events = POLLIN},
         {.fd = signals_fd(), .events = POLLIN},
-        {.fd = session->launch                  ? launch_pidfd(session->launch)
-               : session->options.num_pids == 1 ? session->pidfds[0]
-                                                : -1,
+        {.fd = session->launch ? launch_pidfd(session->launch)
+                               : scope_wait_fd(session->options.scope),
          .events = POLLIN},
     };
     uint64_t now_ns = clock_monotonic_ns();
@@ -332,20 +343,11 @@ static void compute_due(struct session *session)
     session->sampler_ops->info(session->sampler, &session->sampler_info);
     if (!session->sampler_info.has_kernel)
         return; /* accounting includes kernel time, our samples do not */
-    if (session->launch) {
-        session->has_due = session->command_has_ended && options->follow_children;
-    } else {
-        session->due_ns = 0;
-        session->has_due = true;
-        for (size_t i = 0; i < options->num_pids; i++) {
-            uint64_t now_ns;
-
-            if (process_cpu_ns(options->pids[i], &now_ns))
-                session->due_ns += now_ns - session->cpu_before_ns[i];
-            else
-                session->has_due = false;
-        }
-    }
+    if (options->scope->kind == SCOPE_COMMAND)
+        session->has_due = session->command_has_ended && options->follow_children &&
+                           options->scope->cpus.num_cpus == 0;
+    else
+        session->has_due = scope_due_ns(options->scope, &session->due_ns);
     if (!session->has_due && session->sampler_info.has_exact_cpu) {
         session->due_ns = session->sampler_info.exact_cpu_ns;
         session->has_due = true;
@@ -379,12 +381,12 @@ struct error *session_record(struct session *session, session_progress_fn *progr
             break;
     }
     session->sampler_ops->stop(session->sampler);
+    compute_due(session);
     session->duration_ns = clock_monotonic_ns() - session->start_ns;
     session->cpu.duration_ns = (int64_t)session->duration_ns;
     if (!err)
         err = drain(session, true);
     restore_priority(session);
-    compute_due(session);
     return take_ptr(err);
 }
 
@@ -464,18 +466,14 @@ int session_wait_command(struct session *session)
 
 void session_target_name(const struct session *session, char *text)
 {
-    pid_t pid = session->launch ? launch_pid(session->launch) : session->options.pids[0];
-    char comm[PROCFS_COMM_BYTES * 4] = "process";
-    const char *name = comm;
-
-    if (session->launch) {
+    if (session->options.scope->kind == SCOPE_COMMAND) {
         const char *slash = strrchr(session->options.argv[0], '/');
+        const char *name = slash ? slash + 1 : session->options.argv[0];
 
-        name = slash ? slash + 1 : session->options.argv[0];
+        snprintf(text, 128, "%.64s-%d", *name ? name : "process", (int)launch_pid(session->launch));
     } else {
-        error_destroy(procfs_comm_read(pid, pid, comm));
+        scope_name(session->options.scope, text, 128);
     }
-    snprintf(text, 128, "%.64s-%d", *name ? name : "process", (int)pid);
     for (char *c = text; *c; c++)
         if (*c == '/' || (unsigned char)*c <= ' ' || *c == 127)
             *c = '_';
@@ -493,11 +491,6 @@ void session_deinit(struct session *session)
     session_detach(session);
     if (session->unwinder)
         session->unwind_ops->destroy(session->unwinder);
-    for (size_t i = 0; session->pidfds && i < session->options.num_pids; i++)
-        if (session->pidfds[i] >= 0)
-            close(session->pidfds[i]);
-    free(session->pidfds);
-    free(session->cpu_before_ns);
     signals_forward_to(0);
     launch_destroy(session->launch);
     target_destroy(session->target);

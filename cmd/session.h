@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "cmd/scope.h"
 #include "profile/profile.h"
 #include "sampler/sampler.h"
 #include "symbolize/symbolize.h"
@@ -24,9 +25,8 @@
 #include "unwind/unwind.h"
 
 struct session_options {
-    char *const *argv; /* command to launch, NULL-terminated; NULL when attaching */
-    const pid_t *pids; /* processes to attach to */
-    size_t num_pids;
+    char *const *argv;   /* command to launch, NULL-terminated; NULL: none */
+    struct scope *scope; /* whom to sample, borrowed */
     uint32_t hz;
     bool kernel; /* sample kernel mode where allowed */
     bool follow_children;
@@ -50,8 +50,6 @@ struct session {
     const struct unwind_ops *unwind_ops;
     struct unwinder *unwinder;
     struct launch *launch;
-    int *pidfds;             /* one for each attached process; -1 once it ended */
-    uint64_t *cpu_before_ns; /* CPU time of each attached process at the start */
     struct callchain *chain; /* scratch */
     struct error *failure;   /* first error inside an event handler */
     uint32_t kernel_mapping;

@@ -231,6 +231,27 @@ static void print_top(const struct session *session, const struct figures *figur
     fputc('\n', stream);
 }
 
+/* What restricts or widens the recording, in front of the number of processes. */
+static void print_scope(const struct scope *scope, FILE *stream)
+{
+    char cpus[128];
+
+    if (scope->kind == SCOPE_SYSTEM)
+        fprintf(stream, "whole system, ");
+    if (scope->kind == SCOPE_CGROUP) {
+        fprintf(stream, "cgroup ");
+        print_clean(scope->cgroup.path, stream);
+        fprintf(stream, ", ");
+    }
+    if (scope->kind == SCOPE_THREADS)
+        fprintf(stream, "%zu chosen thread%s of ", scope->num_tasks,
+                scope->num_tasks == 1 ? "" : "s");
+    if (scope->cpus.num_cpus) {
+        cpu_list_format(&scope->cpus, cpus, sizeof(cpus));
+        fprintf(stream, "CPU %s only, ", cpus);
+    }
+}
+
 struct error *summary_print(const struct session *session, const struct summary_file *files,
                             size_t num_files, FILE *stream)
 {
@@ -241,10 +262,13 @@ struct error *summary_print(const struct session *session, const struct summary_
 
     if (err)
         return take_ptr(err);
-    fprintf(stream, "cprofiler: %.1f s, %zu process%s, %zu thread%s, %u Hz, engine %s\n",
-            figures.seconds, figures.num_processes, figures.num_processes == 1 ? "" : "es",
-            figures.num_threads, figures.num_threads == 1 ? "" : "s", session->options.hz,
-            session->sampler_info.engine);
+    fprintf(stream, "cprofiler: %.1f s, ", figures.seconds);
+    print_scope(session->options.scope, stream);
+    fprintf(stream, "%zu process%s, %zu thread%s, %u Hz, engine %s\n", figures.num_processes,
+            figures.num_processes == 1 ? "" : "es", figures.num_threads,
+            figures.num_threads == 1 ? "" : "s", session->options.hz, session->sampler_info.engine);
+    if (session->engine_note)
+        fprintf(stream, "  engine per-task, since cpu-wide is refused: %s\n", session->engine_note);
     fprintf(stream, "  %s samples = %.2f s CPU (%.0f %% of one core), kernel %.0f %%\n",
             grouped(session->num_samples, number), figures.cpu_seconds,
             figures.seconds > 0 ? 100 * figures.cpu_seconds / figures.seconds : 0,
@@ -286,6 +310,8 @@ static struct error *print_json_string(const char *text, FILE *stream)
 static void print_json_figures(const struct session *session, const struct figures *figures,
                                FILE *stream)
 {
+    char cpus[1024];
+
     fprintf(stream,
             "{\"version\":\"%s\",\"engine\":\"%s\",\"hz\":%u,\"duration_seconds\":%.3f,"
             "\"processes\":%zu,\"threads\":%zu,\"samples\":%llu,\"cpu_seconds\":%.6f,"
@@ -294,6 +320,11 @@ static void print_json_figures(const struct session *session, const struct figur
             figures->num_processes, figures->num_threads, (unsigned long long)session->num_samples,
             figures->cpu_seconds, figures->kernel_share, figures->complete_share,
             figures->named_share);
+    fprintf(stream, ",\"scope\":\"%s\"", scope_kind_name(session->options.scope));
+    if (session->options.scope->cpus.num_cpus) {
+        cpu_list_format(&session->options.scope->cpus, cpus, sizeof(cpus));
+        fprintf(stream, ",\"cpus\":\"%s\"", cpus);
+    }
     fprintf(stream, ",\"kernel_sampled\":%s", session->sampler_info.has_kernel ? "true" : "false");
     if (session->has_due)
         fprintf(stream, ",\"due_cpu_seconds\":%.6f", (double)session->due_ns / 1e9);
@@ -318,6 +349,14 @@ struct error *summary_print_json(const struct session *session, const struct sum
     if (err)
         return take_ptr(err);
     print_json_figures(session, &figures, stream);
+    if (session->options.scope->kind == SCOPE_CGROUP) {
+        fprintf(stream, ",\"cgroup\":");
+        RETURN_IF_ERROR(print_json_string(session->options.scope->cgroup.path, stream));
+    }
+    if (session->engine_note) {
+        fprintf(stream, ",\"engine_refused\":");
+        RETURN_IF_ERROR(print_json_string(session->engine_note, stream));
+    }
     if (figures.worst_path) {
         fprintf(stream, ",\"worst\":{\"mapping\":");
         RETURN_IF_ERROR(print_json_string(figures.worst_path, stream));

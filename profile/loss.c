@@ -21,6 +21,7 @@ static const struct {
     [LOSS_UNSYMBOLIZED] = {"unsymbolized", "unsymbolized"},
     [LOSS_MERGED] = {"merged", "merged"},
     [LOSS_UNREADABLE] = {"unreadable modules", "unreadable"},
+    [LOSS_UNSEEN] = {"unseen processes", "unseen"},
     [LOSS_SYMBOL_TIMEOUT] = {"unnamed for lack of time", "symbol_timeout"},
 };
 

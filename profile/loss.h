@@ -24,6 +24,7 @@ enum loss_kind {
     LOSS_UNSYMBOLIZED,   /* distinct locations without a function name */
     LOSS_MERGED,         /* samples merged into [other] to stay within the memory limit */
     LOSS_UNREADABLE,     /* modules whose file could not be opened or is not a usable ELF file */
+    LOSS_UNSEEN, /* processes that could not be looked at: ended before, or not ours to see */
     LOSS_SYMBOL_TIMEOUT, /* locations left unnamed since the time or size limit was reached */
     LOSS_NUM_KINDS
 };

@@ -36,13 +36,20 @@ extern const uint64_t bpf_filter_object_bytes;
 #define NUM_TRACEPOINTS 3
 
 struct bpf_filter {
-    int processes_fd;
+    int tasks_fd;
     int unfollowed_fd;
     int program_fd;                /* the filter itself */
     int link_fds[NUM_TRACEPOINTS]; /* programs at tracepoints */
 };
 
 DEFINE_CLEANUP(bpf_filter_destroy, struct bpf_filter *)
+
+/* What the programs are told; see sampler/bpf/filter.bpf.c. */
+struct filter_numbers {
+    uint32_t pid_offset;
+    uint32_t tgid_offset;
+    bool by_thread;
+};
 
 static struct error *refusal(int err, const char *what)
 {
@@ -71,41 +78,40 @@ static struct error *check_pid_namespace(void)
  * program use such maps (since Linux 6.1): 16384 at once take most of the time of a start. */
 static int create_maps(struct bpf_filter *filter, const struct bpf_image *image, uint32_t flags)
 {
-    filter->processes_fd = bpf_loader_create_map(image, "processes", flags);
-    if (filter->processes_fd < 0)
-        return filter->processes_fd;
+    filter->tasks_fd = bpf_loader_create_map(image, "tasks", flags);
+    if (filter->tasks_fd < 0)
+        return filter->tasks_fd;
     if (filter->unfollowed_fd < 0)
         filter->unfollowed_fd = bpf_loader_create_map(image, "unfollowed", 0);
     return filter->unfollowed_fd < 0 ? filter->unfollowed_fd : 0;
 }
 
 static int load_program(const struct bpf_filter *filter, const struct bpf_image *image,
-                        const char *section, const uint32_t offsets[2])
+                        const char *section, const struct filter_numbers *numbers)
 {
     const struct bpf_symbol symbols[] = {
-        {"processes", (uint64_t)filter->processes_fd},
-        {"unfollowed", (uint64_t)filter->unfollowed_fd},
-        {"task_pid_offset", offsets[0]},
-        {"task_tgid_offset", offsets[1]},
+        {"tasks", (uint64_t)filter->tasks_fd},    {"unfollowed", (uint64_t)filter->unfollowed_fd},
+        {"task_pid_offset", numbers->pid_offset}, {"task_tgid_offset", numbers->tgid_offset},
+        {"by_thread", numbers->by_thread},
     };
 
     return bpf_loader_load(image, section, symbols, ARRAY_LENGTH(symbols));
 }
 
 static struct error *load_filter(struct bpf_filter *filter, const struct bpf_image *image,
-                                 const uint32_t offsets[2])
+                                 const struct filter_numbers *numbers)
 {
     int err = create_maps(filter, image, BPF_F_NO_PREALLOC);
 
     if (err)
         return refusal(-err, "can't make a BPF map");
-    filter->program_fd = load_program(filter, image, "perf_event", offsets);
+    filter->program_fd = load_program(filter, image, "perf_event", numbers);
     if (filter->program_fd == -EINVAL) {
-        close(take_fd(&filter->processes_fd));
+        close(take_fd(&filter->tasks_fd));
         err = create_maps(filter, image, 0);
         if (err)
             return refusal(-err, "can't make a BPF map");
-        filter->program_fd = load_program(filter, image, "perf_event", offsets);
+        filter->program_fd = load_program(filter, image, "perf_event", numbers);
     }
     if (filter->program_fd < 0)
         return refusal(-filter->program_fd, "the kernel refuses the BPF filter");
@@ -113,14 +119,14 @@ static struct error *load_filter(struct bpf_filter *filter, const struct bpf_ima
 }
 
 static struct error *attach_tracepoints(struct bpf_filter *filter, const struct bpf_image *image,
-                                        const uint32_t offsets[2], bool follow_children)
+                                        const struct filter_numbers *numbers, bool follow_children)
 {
     static const char *const sections[NUM_TRACEPOINTS] = {"raw_tracepoint/sched_process_fork",
                                                           "raw_tracepoint/sched_process_exec",
                                                           "raw_tracepoint/sched_process_free"};
 
     for (size_t i = follow_children ? 0 : 1; i < NUM_TRACEPOINTS; i++) {
-        CLEANUP(close) int program_fd = load_program(filter, image, sections[i], offsets);
+        CLEANUP(close) int program_fd = load_program(filter, image, sections[i], numbers);
 
         if (program_fd < 0)
             return refusal(-program_fd, "the kernel refuses the BPF filter");
@@ -131,19 +137,22 @@ static struct error *attach_tracepoints(struct bpf_filter *filter, const struct 
     return NULL;
 }
 
-static struct error *load(struct bpf_filter *filter, bool follow_children)
+static struct error *load(struct bpf_filter *filter, bool by_thread, bool follow_children)
 {
     static const char *const names[] = {"pid", "tgid"};
     const struct bpf_image image = {bpf_filter_object, bpf_filter_object_bytes};
     uint32_t offsets[ARRAY_LENGTH(names)];
+    struct filter_numbers numbers;
 
     RETURN_IF_ERROR(
         btf_offset_find(KERNEL_BTF, "task_struct", names, ARRAY_LENGTH(names), offsets));
-    RETURN_IF_ERROR(load_filter(filter, &image, offsets));
-    return attach_tracepoints(filter, &image, offsets, follow_children);
+    numbers = (struct filter_numbers){offsets[0], offsets[1], by_thread};
+    RETURN_IF_ERROR(load_filter(filter, &image, &numbers));
+    return attach_tracepoints(filter, &image, &numbers, follow_children);
 }
 
-struct error *bpf_filter_create(bool follow_children, struct bpf_filter **filter_ret)
+struct error *bpf_filter_create(bool by_thread, bool follow_children,
+                                struct bpf_filter **filter_ret)
 {
     CLEANUP(bpf_filter_destroy) struct bpf_filter *filter = NULL;
 
@@ -152,7 +161,7 @@ struct error *bpf_filter_create(bool follow_children, struct bpf_filter **filter
     if (!filter)
         return &error_no_memory;
     memset(filter, 0xff, sizeof(*filter)); /* no descriptors yet: all -1 */
-    RETURN_IF_ERROR(load(filter, follow_children));
+    RETURN_IF_ERROR(load(filter, by_thread, follow_children));
     *filter_ret = take_ptr(filter);
     return NULL;
 }
@@ -165,7 +174,7 @@ void bpf_filter_destroy(struct bpf_filter *filter)
         cleanup_close(&filter->link_fds[i]);
     cleanup_close(&filter->program_fd);
     cleanup_close(&filter->unfollowed_fd);
-    cleanup_close(&filter->processes_fd);
+    cleanup_close(&filter->tasks_fd);
     free(filter);
 }
 
@@ -176,19 +185,19 @@ struct error *bpf_filter_attach(struct bpf_filter *filter, int perf_event_fd)
     return NULL;
 }
 
-struct error *bpf_filter_add(struct bpf_filter *filter, pid_t pid, bool wait_for_exec)
+struct error *bpf_filter_add(struct bpf_filter *filter, pid_t task, bool wait_for_exec)
 {
-    uint32_t key = (uint32_t)pid;
+    uint32_t key = (uint32_t)task;
     uint32_t value = wait_for_exec ? 0 : COUNTING;
 
-    union bpf_attr attr = {.map_fd = (uint32_t)filter->processes_fd};
+    union bpf_attr attr = {.map_fd = (uint32_t)filter->tasks_fd};
     int err;
 
     attr.key = (uintptr_t)&key;
     attr.value = (uintptr_t)&value;
     err = bpf_call(BPF_MAP_UPDATE_ELEM, &attr);
     if (err)
-        return error_from_errno(-err, NULL, "can't add process %d to the BPF filter", (int)pid);
+        return error_from_errno(-err, NULL, "can't add task %d to the BPF filter", (int)task);
     return NULL;
 }
 
@@ -205,8 +214,10 @@ uint64_t bpf_filter_num_unfollowed(const struct bpf_filter *filter)
 
 #else
 
-struct error *bpf_filter_create(bool follow_children, struct bpf_filter **filter_ret)
+struct error *bpf_filter_create(bool by_thread, bool follow_children,
+                                struct bpf_filter **filter_ret)
 {
+    (void)by_thread;
     (void)follow_children;
     (void)filter_ret;
     return error_create(ERROR_UNSUPPORTED, "build it with: make BPF=1",
@@ -225,10 +236,10 @@ struct error *bpf_filter_attach(struct bpf_filter *filter, int perf_event_fd)
     return NULL;
 }
 
-struct error *bpf_filter_add(struct bpf_filter *filter, pid_t pid, bool wait_for_exec)
+struct error *bpf_filter_add(struct bpf_filter *filter, pid_t task, bool wait_for_exec)
 {
     (void)filter;
-    (void)pid;
+    (void)task;
     (void)wait_for_exec;
     return NULL;
 }

@@ -98,6 +98,70 @@ struct error *cpu_list_online(struct cpu_list *list_ret)
     return cpu_list_parse(fallback, list_ret);
 }
 
+bool cpu_list_has(const struct cpu_list *list, uint32_t cpu)
+{
+    size_t low = 0;
+    size_t high = list->num_cpus;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (list->cpus[middle] < cpu)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < list->num_cpus && list->cpus[low] == cpu;
+}
+
+void cpu_list_format(const struct cpu_list *list, char *text, size_t text_bytes)
+{
+    size_t used = 0;
+
+    text[0] = '\0';
+    for (size_t i = 0; i < list->num_cpus;) {
+        char range[32];
+        size_t last = i;
+
+        while (last + 1 < list->num_cpus && list->cpus[last + 1] == list->cpus[last] + 1)
+            last++;
+        if (last == i)
+            snprintf(range, sizeof(range), "%s%u", i ? "," : "", list->cpus[i]);
+        else
+            snprintf(range, sizeof(range), "%s%u-%u", i ? "," : "", list->cpus[i],
+                     list->cpus[last]);
+        if (used + strlen(range) + sizeof("...") > text_bytes) {
+            snprintf(text + used, text_bytes - used, "...");
+            return;
+        }
+        used += (size_t)snprintf(text + used, text_bytes - used, "%s", range);
+        i = last + 1;
+    }
+}
+
+struct error *cpu_list_check_online(const struct cpu_list *wanted)
+{
+    struct cpu_list online = {0};
+    CLEANUP(cpu_list_deinit) UNUSED struct cpu_list *guard = &online;
+    char text[128];
+    char hint[160];
+    char path[64];
+
+    RETURN_IF_ERROR(cpu_list_online(&online));
+    cpu_list_format(&online, text, sizeof(text));
+    snprintf(hint, sizeof(hint), "online are: %s", text);
+    for (size_t i = 0; i < wanted->num_cpus; i++) {
+        uint32_t cpu = wanted->cpus[i];
+
+        if (cpu_list_has(&online, cpu))
+            continue;
+        snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%u", cpu);
+        return error_create(ERROR_NOT_FOUND, hint,
+                            access(path, F_OK) ? "there is no CPU %u" : "CPU %u is offline", cpu);
+    }
+    return NULL;
+}
+
 void cpu_list_deinit(struct cpu_list *list)
 {
     free(list->cpus);

@@ -7,6 +7,7 @@
 #ifndef SAMPLER_CPU_LIST_H
 #define SAMPLER_CPU_LIST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,6 +28,17 @@ struct error *cpu_list_parse(const char *text, struct cpu_list *list_ret) MUST_C
 
 /* Reads the CPUs that are online now. list_ret: owned by the caller. Returns: NULL or an error. */
 struct error *cpu_list_online(struct cpu_list *list_ret) MUST_CHECK;
+
+/* Checks that all CPUs of `wanted` are online. Returns: NULL; ERROR_NOT_FOUND naming the first that
+ * is offline or not there; another error when the CPUs that are online can't be told. */
+struct error *cpu_list_check_online(const struct cpu_list *wanted) MUST_CHECK;
+
+/* Tells whether `cpu` is in the list. */
+bool cpu_list_has(const struct cpu_list *list, uint32_t cpu);
+
+/* Writes the list as the kernel does, "0-3,8"; what does not fit is cut and ends in "...".
+ * text: room for `text_bytes` >= 8. */
+void cpu_list_format(const struct cpu_list *list, char *text, size_t text_bytes);
 
 /* Frees the numbers. A zeroed list is fine. */
 void cpu_list_deinit(struct cpu_list *list);

@@ -1,8 +1,8 @@
 #include <errno.h>
 #include <linux/perf_event.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -57,6 +57,8 @@ static struct error *open_rings(struct sampler *sampler)
     RETURN_IF_ERROR(cpu_list_online(&cpus));
     perf_event_attr_clock(&sampler->options, false, &sampler->clock_attr);
     perf_event_attr_sideband(&sampler->options, false, &sampler->sideband_attr);
+    if (sampler->options.cpus)
+        RETURN_IF_ERROR(cpu_list_check_online(sampler->options.cpus));
     RETURN_IF_ERROR(perf_event_probe(&sampler->clock_attr, -1, (int)cpus.cpus[0], false));
     RETURN_IF_ERROR(perf_event_probe(&sampler->sideband_attr, -1, (int)cpus.cpus[0], false));
     return perf_rings_init(&sampler->options, &cpus, -1, &sampler->sideband_attr, &sampler->rings);
@@ -66,14 +68,20 @@ static struct error *open_rings(struct sampler *sampler)
 static struct error *open_clock(struct sampler *sampler, size_t cpu_index)
 {
     const struct perf_cpu_rings *rings = &sampler->rings.cpus[cpu_index];
-    int fd = perf_event_open(&sampler->clock_attr, -1, (int)rings->cpu);
+    int fd;
 
+    if (rings->data.fd < 0)
+        return NULL;
+    fd = sampler->options.scope == SAMPLER_CGROUP
+             ? perf_event_open_cgroup(&sampler->clock_attr, sampler->options.cgroup_fd,
+                                      (int)rings->cpu)
+             : perf_event_open(&sampler->clock_attr, -1, (int)rings->cpu);
     if (fd < 0)
         return perf_event_refusal(-fd, true);
     sampler->clock_fds[cpu_index] = fd;
     if (ioctl(fd, PERF_EVENT_IOC_SET_OUTPUT, rings->data.fd))
         return error_from_errno(errno, NULL, "can't sample CPU %u", rings->cpu);
-    return bpf_filter_attach(sampler->filter, fd);
+    return sampler->filter ? bpf_filter_attach(sampler->filter, fd) : NULL;
 }
 
 static struct error *open_clocks(struct sampler *sampler)
@@ -105,6 +113,12 @@ static struct error *join_rings(struct sampler *sampler)
                                 &sampler->sideband_format);
 }
 
+/* The whole system needs no filter, and a cgroup's events the kernel filters itself. */
+static bool has_filter(const struct sampler_options *options)
+{
+    return options->scope == SAMPLER_PROCESSES || options->scope == SAMPLER_THREADS;
+}
+
 static struct error *cpu_wide_open(const struct sampler_options *options,
                                    struct sampler **sampler_ret)
 {
@@ -117,7 +131,9 @@ static struct error *cpu_wide_open(const struct sampler_options *options,
     perf_event_raise_nofile();
     RETURN_IF_ERROR(open_rings(sampler));
     RETURN_IF_ERROR(join_rings(sampler));
-    RETURN_IF_ERROR(bpf_filter_create(options->follow_children, &sampler->filter));
+    if (has_filter(options))
+        RETURN_IF_ERROR(bpf_filter_create(options->scope == SAMPLER_THREADS,
+                                          options->follow_children, &sampler->filter));
     RETURN_IF_ERROR(open_clocks(sampler));
     *sampler_ret = take_ptr(sampler);
     return NULL;
@@ -125,17 +141,19 @@ static struct error *cpu_wide_open(const struct sampler_options *options,
 
 static struct error *cpu_wide_attach(struct sampler *sampler, pid_t pid, pid_t tid)
 {
-    (void)tid; /* the filter knows processes */
-    if (kill(pid, 0) && errno == ESRCH)
-        return error_create(ERROR_GONE, NULL, "process %d has ended", (int)pid);
-    return bpf_filter_add(sampler->filter, pid,
+    bool by_thread = sampler->options.scope == SAMPLER_THREADS;
+
+    if (syscall(SYS_tgkill, pid, by_thread ? tid : pid, 0) && errno == ESRCH)
+        return by_thread ? error_create(ERROR_GONE, NULL, "thread %d has ended", (int)tid)
+                         : error_create(ERROR_GONE, NULL, "process %d has ended", (int)pid);
+    return bpf_filter_add(sampler->filter, by_thread ? tid : pid,
                           sampler->options.enable_on_exec && !sampler->is_started);
 }
 
 static struct error *cpu_wide_start(struct sampler *sampler)
 {
     for (size_t i = 0; i < sampler->rings.num_cpus; i++) {
-        if (ioctl(sampler->clock_fds[i], PERF_EVENT_IOC_ENABLE, 0))
+        if (sampler->clock_fds[i] >= 0 && ioctl(sampler->clock_fds[i], PERF_EVENT_IOC_ENABLE, 0))
             return error_from_errno(errno, NULL, "can't start sampling CPU %u",
                                     sampler->rings.cpus[i].cpu);
     }
@@ -157,14 +175,16 @@ static void deliver_untold_loss(struct sampler *sampler, const struct perf_merge
     for (size_t i = 0; i < sampler->rings.num_cpus; i++) {
         struct perf_event_count count;
 
-        if (perf_event_read(sampler->clock_fds[i], &sampler->clock_attr, &count))
+        if (sampler->clock_fds[i] >= 0 &&
+            perf_event_read(sampler->clock_fds[i], &sampler->clock_attr, &count))
             lost[0] += count.lost;
         if (perf_event_read(sampler->rings.cpus[i].sideband.fd, &sampler->sideband_attr, &count))
             lost[1] += count.lost;
     }
     perf_merge_deliver_rest(&sampler->merge, LOSS_LOST, lost[0], sink);
-    perf_merge_deliver_rest(&sampler->merge, LOSS_SIDEBAND,
-                            lost[1] + bpf_filter_num_unfollowed(sampler->filter), sink);
+    perf_merge_deliver_rest(
+        &sampler->merge, LOSS_SIDEBAND,
+        lost[1] + (sampler->filter ? bpf_filter_num_unfollowed(sampler->filter) : 0), sink);
 }
 
 /* Passes all records on; the filter has sorted out strangers' samples. */
@@ -211,17 +231,32 @@ static void cpu_wide_stop(struct sampler *sampler)
         return;
     sampler->is_stopped = true;
     for (size_t i = 0; i < sampler->rings.num_cpus; i++) {
-        ioctl(sampler->clock_fds[i], PERF_EVENT_IOC_DISABLE, 0);
+        if (sampler->clock_fds[i] >= 0)
+            ioctl(sampler->clock_fds[i], PERF_EVENT_IOC_DISABLE, 0);
         ioctl(sampler->rings.cpus[i].sideband.fd, PERF_EVENT_IOC_DISABLE, 0);
     }
 }
 
 static void cpu_wide_info(const struct sampler *sampler, struct sampler_info *info_ret)
 {
+    size_t num_clocks = 0;
+    uint64_t cgroup_ns = 0;
+
+    for (size_t i = 0; i < sampler->rings.num_cpus; i++) {
+        struct perf_event_count count;
+
+        if (sampler->clock_fds[i] < 0)
+            continue;
+        num_clocks++;
+        if (perf_event_read(sampler->clock_fds[i], &sampler->clock_attr, &count))
+            cgroup_ns += count.value;
+    }
     *info_ret = (struct sampler_info){
         .engine = "perf (cpu-wide)",
         .period_ns = sampler->clock_attr.sample_period,
-        .num_events = sampler->rings.num_cpus + sampler->rings.num_events,
+        .num_events = num_clocks + sampler->rings.num_events,
+        .has_exact_cpu = sampler->options.scope == SAMPLER_CGROUP,
+        .exact_cpu_ns = cgroup_ns,
         .ring_bytes = sampler->rings.bytes,
         .ring_is_small = sampler->rings.is_small,
         .has_kernel = !sampler->clock_attr.exclude_kernel,

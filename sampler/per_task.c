@@ -75,22 +75,30 @@ static struct error *open_rings(struct sampler *sampler)
 {
     struct cpu_list cpus = {0};
     CLEANUP(cpu_list_deinit) UNUSED struct cpu_list *guard = &cpus;
+    const struct sampler_options *options = &sampler->options;
+    bool inherit = options->scope == SAMPLER_PROCESSES || options->follow_children;
     struct perf_event_attr owner_attr;
 
     RETURN_IF_ERROR(cpu_list_online(&cpus));
-    perf_event_attr_clock(&sampler->options, true, &sampler->clock_attr);
-    perf_event_attr_sideband(&sampler->options, true, &sampler->sideband_attr);
+    if (options->cpus)
+        RETURN_IF_ERROR(cpu_list_check_online(options->cpus));
+    perf_event_attr_clock(options, inherit, &sampler->clock_attr);
+    perf_event_attr_sideband(options, inherit, &sampler->sideband_attr);
     perf_event_attr_owner(&owner_attr);
     RETURN_IF_ERROR(perf_event_probe(&sampler->clock_attr, 0, (int)cpus.cpus[0], true));
     RETURN_IF_ERROR(perf_event_probe(&sampler->sideband_attr, 0, (int)cpus.cpus[0], false));
-    return perf_rings_init(&sampler->options, &cpus, 0, &owner_attr, &sampler->rings);
+    return perf_rings_init(options, &cpus, 0, &owner_attr, &sampler->rings);
 }
 
 static struct error *per_task_open(const struct sampler_options *options,
                                    struct sampler **sampler_ret)
 {
-    CLEANUP(per_task_destroy) struct sampler *sampler = calloc(1, sizeof(*sampler));
+    CLEANUP(per_task_destroy) struct sampler *sampler = NULL;
 
+    if (options->scope == SAMPLER_SYSTEM || options->scope == SAMPLER_CGROUP)
+        return error_create(ERROR_UNSUPPORTED, "leave --engine out",
+                            "the per-task engine samples processes and threads only");
+    sampler = calloc(1, sizeof(*sampler));
     if (!sampler)
         return &error_no_memory;
     sampler->options = *options;
@@ -178,8 +186,10 @@ static int open_events(struct sampler *sampler, pid_t tid)
 
     for (size_t i = 0; i < sampler->rings.num_cpus && !err; i++)
         err = open_event(sampler, tid, i, false);
-    for (size_t i = 0; i < sampler->rings.num_cpus && !err; i++)
-        err = open_event(sampler, tid, i, true);
+    for (size_t i = 0; i < sampler->rings.num_cpus && !err; i++) {
+        if (sampler->rings.cpus[i].data.fd >= 0)
+            err = open_event(sampler, tid, i, true);
+    }
     return err;
 }
 
@@ -287,7 +297,7 @@ static bool is_wanted(struct sampler *sampler, const struct perf_record *record)
     uint32_t task;
     uint32_t source;
 
-    if (event->type == EVENT_LOSS)
+    if (event->type == EVENT_LOSS || sampler->options.scope == SAMPLER_THREADS)
         return true;
     if (!sampler->options.follow_children && !is_attached_process(sampler, event->pid))
         return false;

@@ -89,12 +89,22 @@ void perf_event_attr_owner(struct perf_event_attr *attr)
     attr->read_format = 0;
 }
 
-int perf_event_open(const struct perf_event_attr *attr, pid_t pid, int cpu)
+static int open_with(const struct perf_event_attr *attr, int whom, int cpu, unsigned long flags)
 {
     struct perf_event_attr copy = *attr; /* the kernel writes its size there on E2BIG */
-    long fd = syscall(SYS_perf_event_open, &copy, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
+    long fd = syscall(SYS_perf_event_open, &copy, whom, cpu, -1, flags | PERF_FLAG_FD_CLOEXEC);
 
     return fd < 0 ? -errno : (int)fd;
+}
+
+int perf_event_open(const struct perf_event_attr *attr, pid_t pid, int cpu)
+{
+    return open_with(attr, pid, cpu, 0);
+}
+
+int perf_event_open_cgroup(const struct perf_event_attr *attr, int cgroup_fd, int cpu)
+{
+    return open_with(attr, cgroup_fd, cpu, PERF_FLAG_PID_CGROUP);
 }
 
 /* Takes one thing from `attr` that an older kernel may not know. Returns: false when nothing is

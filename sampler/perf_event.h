@@ -40,6 +40,11 @@ void perf_event_attr_owner(struct perf_event_attr *attr);
  * Returns: the descriptor, or a negative errno value. */
 int perf_event_open(const struct perf_event_attr *attr, pid_t pid, int cpu);
 
+/* Opens an event on one CPU for the tasks of a cgroup, and of those below it, only.
+ * cgroup_fd: directory of the cgroup. Returns: the descriptor, or a negative errno value. Source:
+ * perf_event_open(2), PERF_FLAG_PID_CGROUP. */
+int perf_event_open_cgroup(const struct perf_event_attr *attr, int cgroup_fd, int cpu);
+
 /* Opens an event once (on ourselves, or on the whole CPU when pid is -1) and closes it again,
  * taking from `attr` what this kernel does not know (PERF_FORMAT_LOST, inherit_thread) or does not
  * allow us (kernel mode, when `may_drop_kernel`), so that all later openings are alike. Returns:

@@ -46,9 +46,15 @@ struct perf_rings_size perf_rings_choose_size(const struct sampler_options *opti
     }
 }
 
+/* Whom the event that owns a ring is opened on. */
+struct whom {
+    pid_t pid;
+    int cgroup_fd; /* -1: none, `pid` holds */
+};
+
 /* Opens one event and maps its ring. ring: untouched on failure. Returns: NULL or an error; ENODEV
  * is told by *is_offline_ret instead. */
-static struct error *open_ring(const struct perf_event_attr *attr, pid_t pid, uint32_t cpu,
+static struct error *open_ring(const struct perf_event_attr *attr, struct whom whom, uint32_t cpu,
                                size_t data_bytes, size_t watermark_bytes, struct perf_ring *ring,
                                bool *is_offline_ret)
 {
@@ -58,13 +64,14 @@ static struct error *open_ring(const struct perf_event_attr *attr, pid_t pid, ui
     /* The event that is mapped sets the watermark of its ring for all that write into it. */
     if (sized.watermark)
         sized.wakeup_watermark = (uint32_t)watermark_bytes;
-    fd = perf_event_open(&sized, pid, (int)cpu);
+    fd = whom.cgroup_fd >= 0 ? perf_event_open_cgroup(&sized, whom.cgroup_fd, (int)cpu)
+                             : perf_event_open(&sized, whom.pid, (int)cpu);
     if (fd == -ENODEV) {
         *is_offline_ret = true;
         return NULL;
     }
     if (fd < 0)
-        return perf_event_refusal(-fd, pid == -1);
+        return perf_event_refusal(-fd, whom.pid == -1);
     RETURN_IF_ERROR(perf_ring_init(fd, data_bytes, ring));
     (void)take_fd(&fd);
     return NULL;
@@ -79,39 +86,53 @@ static struct error *add_to_epoll(const struct perf_rings *rings, const struct p
     return NULL;
 }
 
+/* Opens and maps the ring for samples of one CPU. */
+static struct error *open_data(struct perf_rings *rings, const struct perf_rings_size *size,
+                               pid_t pid, struct perf_cpu_rings *slot, bool *is_offline_ret)
+{
+    struct perf_event_attr owner_attr;
+
+    perf_event_attr_owner(&owner_attr);
+    RETURN_IF_ERROR(open_ring(&owner_attr, (struct whom){pid, -1}, slot->cpu, size->data_bytes,
+                              size->data_bytes / 4, &slot->data, is_offline_ret));
+    if (*is_offline_ret)
+        return NULL;
+    rings->bytes += size->data_bytes;
+    rings->num_events++;
+    return add_to_epoll(rings, &slot->data);
+}
+
 /* Opens the rings of one CPU as rings->cpus[rings->num_cpus]. */
 static struct error *open_cpu(struct perf_rings *rings, const struct perf_rings_size *size,
-                              pid_t pid, uint32_t cpu, const struct perf_event_attr *sideband_attr)
+                              const struct sampler_options *options, pid_t pid, uint32_t cpu,
+                              const struct perf_event_attr *sideband_attr)
 {
     struct perf_cpu_rings *slot = &rings->cpus[rings->num_cpus];
-    struct perf_event_attr owner_attr;
+    struct whom whom = {pid, options->scope == SAMPLER_CGROUP ? options->cgroup_fd : -1};
     bool is_offline = false;
 
     *slot = (struct perf_cpu_rings){.cpu = cpu, .data.fd = -1, .urgent.fd = -1, .sideband.fd = -1};
-    perf_event_attr_owner(&owner_attr);
-    RETURN_IF_ERROR(open_ring(&owner_attr, pid, cpu, size->data_bytes, size->data_bytes / 4,
-                              &slot->data, &is_offline));
+    RETURN_IF_ERROR(open_ring(sideband_attr, whom, cpu, size->sideband_bytes,
+                              size->sideband_bytes / 2, &slot->sideband, &is_offline));
     if (is_offline)
         return NULL;
     rings->num_cpus++; /* from here on perf_rings_deinit() knows it */
-    RETURN_IF_ERROR(open_ring(sideband_attr, pid, cpu, size->sideband_bytes,
-                              size->sideband_bytes / 2, &slot->sideband, &is_offline));
-    if (is_offline) {
-        perf_ring_deinit(&slot->data);
-        rings->num_cpus--;
+    rings->bytes += size->sideband_bytes;
+    rings->num_events++;
+    RETURN_IF_ERROR(add_to_epoll(rings, &slot->sideband));
+    if (options->cpus && !cpu_list_has(options->cpus, cpu))
         return NULL;
-    }
-    rings->bytes += size->data_bytes + size->sideband_bytes;
-    rings->num_events += 2;
-    RETURN_IF_ERROR(add_to_epoll(rings, &slot->data));
-    return add_to_epoll(rings, &slot->sideband);
+    /* When it goes offline just now, its sideband ring stays: it is empty. */
+    return open_data(rings, size, pid, slot, &is_offline);
 }
 
 /* Opens all rings with one size. rings: to be deinitialised also after an error. */
 static struct error *open_all(struct perf_rings *rings, const struct perf_rings_size *size,
-                              const struct cpu_list *cpus, pid_t pid,
-                              const struct perf_event_attr *sideband_attr)
+                              const struct sampler_options *options, const struct cpu_list *cpus,
+                              pid_t pid, const struct perf_event_attr *sideband_attr)
 {
+    size_t num_sampled = 0;
+
     rings->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (rings->epoll_fd < 0)
         return error_from_errno(errno, NULL, "can't wait for perf events");
@@ -119,8 +140,10 @@ static struct error *open_all(struct perf_rings *rings, const struct perf_rings_
     if (!rings->cpus)
         return &error_no_memory;
     for (size_t i = 0; i < cpus->num_cpus; i++)
-        RETURN_IF_ERROR(open_cpu(rings, size, pid, cpus->cpus[i], sideband_attr));
-    if (rings->num_cpus == 0)
+        RETURN_IF_ERROR(open_cpu(rings, size, options, pid, cpus->cpus[i], sideband_attr));
+    for (size_t i = 0; i < rings->num_cpus; i++)
+        num_sampled += rings->cpus[i].data.fd >= 0;
+    if (num_sampled == 0)
         return error_create(ERROR_FAILED, NULL, "none of the CPUs to sample is online");
     return NULL;
 }
@@ -135,11 +158,12 @@ struct error *perf_rings_init(const struct sampler_options *options, const struc
                               pid_t pid, const struct perf_event_attr *sideband_attr,
                               struct perf_rings *rings_ret)
 {
-    struct perf_rings_size size = perf_rings_choose_size(options, cpus->num_cpus);
+    struct perf_rings_size size =
+        perf_rings_choose_size(options, options->cpus ? options->cpus->num_cpus : cpus->num_cpus);
     struct perf_rings rings = {.epoll_fd = -1};
     struct error *err;
 
-    while ((err = open_all(&rings, &size, cpus, pid, sideband_attr))) {
+    while ((err = open_all(&rings, &size, options, cpus, pid, sideband_attr))) {
         perf_rings_deinit(&rings);
         if (!is_memory_refusal(err) || size.data_bytes <= MIN_DATA_BYTES)
             return err;
@@ -160,9 +184,11 @@ static struct error *open_urgent(struct perf_rings *rings, pid_t pid, struct per
     size_t num_bytes = slot->data.data_bytes;
     bool is_offline = false;
 
+    if (slot->data.fd < 0)
+        return NULL;
     perf_event_attr_owner(&owner_attr);
-    RETURN_IF_ERROR(
-        open_ring(&owner_attr, pid, slot->cpu, num_bytes, 1, &slot->urgent, &is_offline));
+    RETURN_IF_ERROR(open_ring(&owner_attr, (struct whom){pid, -1}, slot->cpu, num_bytes, 1,
+                              &slot->urgent, &is_offline));
     if (is_offline)
         return error_create(ERROR_FAILED, NULL, "CPU %u went offline", slot->cpu);
     rings->bytes += num_bytes;

@@ -23,7 +23,8 @@
 /* The rings of one CPU. */
 struct perf_cpu_rings {
     uint32_t cpu;
-    struct perf_ring data; /* samples; owned by an idle event that sampling events write through */
+    struct perf_ring data; /* samples; owned by an idle event that sampling events write through; fd
+                            * -1 where nothing is sampled */
     struct perf_ring
         urgent; /* the same, but readable from its first record on; fd -1 unless opened */
     struct perf_ring sideband;
@@ -44,17 +45,18 @@ struct perf_rings_size {
     size_t sideband_bytes;
 };
 
-/* Picks the size of the rings for `num_cpus` CPUs within options->max_ring_bytes: a quarter
+/* Picks the size of the rings of `num_cpus` CPUs within options->max_ring_bytes: a quarter
  * of a second of samples of a busy CPU, if there is room. Returns: powers of two. */
 struct perf_rings_size perf_rings_choose_size(const struct sampler_options *options,
                                               size_t num_cpus);
 
 /* Opens on every CPU of `cpus` the events that own the rings (`pid` as in perf_event_open(2)) and
  * maps them; while the kernel refuses the memory, tries again with half of it. CPUs that went
- * offline are left out. sideband_attr: of the event that owns the sideband ring; the data rings are
- * owned by events that do nothing, so that they outlive tasks and sampling events can be moved.
- * rings_ret: owned by the caller (perf_rings_deinit()). Returns: NULL; ERROR_PERMISSION;
- * ERROR_UNSUPPORTED. */
+ * offline are left out. CPUs that are not to be sampled (options->cpus) have sideband only, of a
+ * cgroup's tasks alone when that is the scope. sideband_attr: of the event that owns the sideband
+ * ring; the data rings are owned by events that do nothing, so that they outlive tasks and sampling
+ * events can be moved. rings_ret: owned by the caller (perf_rings_deinit()). Returns: NULL;
+ * ERROR_PERMISSION; ERROR_UNSUPPORTED. */
 struct error *perf_rings_init(const struct sampler_options *options, const struct cpu_list *cpus,
                               pid_t pid, const struct perf_event_attr *sideband_attr,
                               struct perf_rings *rings_ret) MUST_CHECK;

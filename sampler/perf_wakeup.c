@@ -28,8 +28,10 @@ static struct error *open_urgent(struct perf_rings *rings, pid_t pid, struct per
                                  const struct perf_record_format *format)
 {
     RETURN_IF_ERROR(perf_rings_open_urgent(rings, pid));
-    for (size_t i = 0; i < rings->num_cpus; i++)
-        RETURN_IF_ERROR(perf_merge_add(merge, &rings->cpus[i].urgent, format));
+    for (size_t i = 0; i < rings->num_cpus; i++) {
+        if (rings->cpus[i].urgent.fd >= 0)
+            RETURN_IF_ERROR(perf_merge_add(merge, &rings->cpus[i].urgent, format));
+    }
     return NULL;
 }
 

@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "profile/sample.h"
+#include "sampler/cpu_list.h"
 
 #define SAMPLER_MAX_HZ 10000
 #define SAMPLER_DEFAULT_HZ 99
@@ -23,13 +24,25 @@
 
 struct sampler; /* each engine has its own */
 
+/* Whom to sample. */
+enum sampler_scope {
+    SAMPLER_PROCESSES, /* attached processes with all their threads */
+    SAMPLER_THREADS,   /* attached threads alone */
+    SAMPLER_SYSTEM,    /* everything but idling; nothing is attached */
+    SAMPLER_CGROUP,    /* all that runs in one cgroup or below it; nothing is attached */
+};
+
 struct sampler_options {
-    uint32_t hz;             /* samples per second of CPU, 1..SAMPLER_MAX_HZ */
-    uint32_t stack_bytes;    /* user stack to copy, multiple of 8, < 65536 */
-    bool kernel;             /* sample kernel mode too, with kernel callchain */
-    bool follow_children;    /* child processes too (threads are always followed) */
-    bool enable_on_exec;     /* launched command: count from its execve on, not before */
-    uint64_t max_ring_bytes; /* for all rings together; 0 = the default of 64 MB */
+    enum sampler_scope scope;
+    int cgroup_fd;               /* SAMPLER_CGROUP: directory of the cgroup, borrowed for open() */
+    const struct cpu_list *cpus; /* the only CPUs to sample, borrowed; NULL: all online ones */
+    uint32_t hz;                 /* samples per second of CPU, 1..SAMPLER_MAX_HZ */
+    uint32_t stack_bytes;        /* user stack to copy, multiple of 8, < 65536 */
+    bool kernel;                 /* sample kernel mode too, with kernel callchain */
+    bool follow_children;        /* child processes too (and with SAMPLER_THREADS, threads that they
+                                  * start; of processes, new threads are always followed) */
+    bool enable_on_exec;         /* launched command: count from its execve on, not before */
+    uint64_t max_ring_bytes;     /* for all rings together; 0 = the default of 64 MB */
 };
 
 /* What an engine tells about itself, for the summary and the profile's comments. */
@@ -40,7 +53,7 @@ struct sampler_info {
     uint64_t ring_bytes;   /* all rings together */
     bool ring_is_small;    /* rings had to shrink for RLIMIT_MEMLOCK */
     bool has_kernel;       /* kernel mode is really sampled */
-    bool has_exact_cpu;    /* exact_cpu_ns is known (per-task counting) */
+    bool has_exact_cpu;    /* exact_cpu_ns is known (events that count nothing else) */
     uint64_t exact_cpu_ns; /* CPU time counted by the events themselves, ns */
 };
 
@@ -52,9 +65,9 @@ struct sampler_ops {
      * or user does not allow this engine: the caller may try the next. */
     struct error *(*open)(const struct sampler_options *options, struct sampler **sampler_ret);
 
-    /* Adds thread `tid` of process `pid` (and all that it will start). cpu-wide engines add the
-     * whole process; calling it for every thread is fine. Returns: NULL; ERROR_GONE when the thread
-     * is gone. */
+    /* Adds thread `tid` of process `pid` (and all that it will start). With SAMPLER_PROCESSES,
+     * cpu-wide engines add the whole process; calling it for every thread is fine. Not for
+     * SAMPLER_SYSTEM and SAMPLER_CGROUP. Returns: NULL; ERROR_GONE when the thread is gone. */
     struct error *(*attach)(struct sampler *sampler, pid_t pid, pid_t tid);
 
     /* Starts counting (with enable_on_exec: arms). Returns: NULL or an error. */
@@ -80,11 +93,13 @@ struct sampler_ops {
     void (*destroy)(struct sampler *sampler);
 };
 
-/* CPU-wide cpu-clock events, filtered in the kernel by a BPF program to the target's processes;
- * needs CAP_PERFMON and CAP_BPF. Costs the target nothing at a context switch. */
+/* CPU-wide cpu-clock events, filtered in the kernel by a BPF program to the target's processes or
+ * threads; needs CAP_PERFMON and CAP_BPF. Costs the target nothing at a context switch. For the
+ * whole system there is no filter, for a cgroup the kernel's own: both without CAP_BPF. */
 extern const struct sampler_ops sampler_cpu_wide;
 
-/* One inherited cpu-clock event for each attached thread and CPU; works unprivileged. */
+/* One inherited cpu-clock event for each attached thread and CPU; works unprivileged. Knows
+ * processes and threads only: other scopes are ERROR_UNSUPPORTED. */
 extern const struct sampler_ops sampler_per_task;
 
 #endif

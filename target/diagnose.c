@@ -161,6 +161,22 @@ struct error *diagnose_process(pid_t pid)
     return err == 0 ? NULL : access_error(pid, stat.comm, &status, err);
 }
 
+struct error *diagnose_thread(pid_t tid, pid_t *pid_ret)
+{
+    struct status status;
+
+    /* /proc/TID is there for every thread, though not listed (proc(5)). */
+    CLEANUP(error_destroy) struct error *err = status_read(tid, &status);
+    if (err && err->kind == ERROR_NO_MEMORY)
+        return take_ptr(err);
+    if (err || status.tgid <= 0)
+        return error_create(ERROR_GONE, "list threads with: ps -eL", "no thread with id %d",
+                            (int)tid);
+    RETURN_IF_ERROR(diagnose_process((pid_t)status.tgid));
+    *pid_ret = (pid_t)status.tgid;
+    return NULL;
+}
+
 static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');

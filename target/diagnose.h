@@ -16,6 +16,10 @@
  * ERROR_UNSUPPORTED for a kernel thread or a zombie. */
 struct error *diagnose_process(pid_t pid) MUST_CHECK;
 
+/* The same for one thread. pid_ret: its process. Returns: as above; ERROR_GONE "no thread with id
+ * 1234". */
+struct error *diagnose_thread(pid_t tid, pid_t *pid_ret) MUST_CHECK;
+
 /* Finds the processes named `name` (comm or basename of argv[0] or of the executable), ours
  * excluded. pids_ret: heap array owned by the caller. num_pids_ret: its length, >= 1. Returns:
  * NULL; ERROR_NOT_FOUND "no process named ..." */

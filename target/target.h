@@ -67,8 +67,17 @@ struct error *target_handle_event(struct target *target, const struct event *eve
  * mapping is the executable of its first execve. Returns: NULL or error_no_memory. */
 struct error *target_add_launched(struct target *target, pid_t pid) MUST_CHECK;
 
-/* Makes the target follow every process that shows up in events (for system-wide recording). */
+/* Makes the target follow every process that shows up in events (for a whole system or cgroup). */
 void target_follow_all(struct target *target);
+
+/* Finds the process of a sample. When all are followed, one that is not known yet is looked up in
+ * /proc, its mappings included; if that is too late or not allowed, nothing is known but its number
+ * (and name, when that could be read), and LOSS_UNSEEN counts it. Tasks outside our pid namespace
+ * (pid 0 or -1, perf_event_open(2)) are one process without mappings.
+ * process_ret: borrowed, valid until the next event; NULL when it is not ours.
+ * Returns: NULL or error_no_memory. */
+struct error *target_see(struct target *target, uint32_t pid,
+                         struct process **process_ret) MUST_CHECK;
 
 /* Finds a process. Returns: borrowed, valid until the next event; NULL when unknown. */
 struct process *target_find(struct target *target, uint32_t pid);

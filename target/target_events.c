@@ -10,21 +10,10 @@
 static struct error *event_row(struct target *target, const struct event *event,
                                struct process_row **row_ret)
 {
-    struct process_row *row = target_row_find(target, event->pid);
-    struct process *process = NULL;
-
-    *row_ret = row;
-    if (row || !target->follows_all)
-        return NULL;
-    CLEANUP(error_destroy)
-    struct error *err = target_add_process(target, (pid_t)event->pid, false, &process);
-    if (err && err->kind == ERROR_NO_MEMORY)
-        return take_ptr(err);
-    /* Gone already, or not ours to look at: the events alone have to do. */
-    if (err)
-        return target_row_reset(target, event->pid, row_ret);
     *row_ret = target_row_find(target, event->pid);
-    return NULL;
+    if (*row_ret || !target->follows_all)
+        return NULL;
+    return target_row_see(target, event->pid, row_ret);
 }
 
 static struct error *mmap_handle(struct target *target, const struct event *event)
@@ -111,6 +100,9 @@ static struct error *fork_handle(struct target *target, const struct event *even
     struct process_row *parent = target_row_find(target, event->fork.parent_pid);
     struct process_row *row;
 
+    /* The parent is likely to live still, a child that does not execve may be gone already. */
+    if (!parent && target->follows_all && event->fork.parent_pid != 0)
+        RETURN_IF_ERROR(target_row_see(target, event->fork.parent_pid, &parent));
     if (event->pid == event->fork.parent_pid) { /* a thread */
         RETURN_IF_ERROR(event_row(target, event, &row));
         if (!row)

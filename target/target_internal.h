@@ -65,6 +65,13 @@ struct error *target_row_reset(struct target *target, uint32_t pid,
  * Returns: NULL or error_no_memory. */
 struct error *target_row_end(struct target *target, struct process_row *row) MUST_CHECK;
 
+/* Makes the row of a process that is not known, from /proc while it lives and may be looked at;
+ * else an almost empty one, counted as LOSS_UNSEEN. row_ret: borrowed. Returns: NULL or
+ * error_no_memory.
+ */
+struct error *target_row_see(struct target *target, uint32_t pid,
+                             struct process_row **row_ret) MUST_CHECK;
+
 /* Sets the name of a thread; the name of the leader is the process's too.
  * name: string id. Returns: NULL or error_no_memory. */
 struct error *target_thread_set(struct target *target, struct process_row *row, uint32_t tid,

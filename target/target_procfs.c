@@ -262,6 +262,64 @@ static struct error *maps_error_take(struct error *err, pid_t pid)
     return cause;
 }
 
+/* Gives a process of which nothing could be read a name that tells so. */
+static struct error *row_name_unseen(struct target *target, struct process_row *row)
+{
+    char text[32];
+    uint32_t name;
+
+    snprintf(text, sizeof(text), "[pid %u]", row->process.pid);
+    RETURN_IF_ERROR(string_table_add(&target->table->strings, text, &name));
+    return target_thread_set(target, row, row->process.pid, name);
+}
+
+struct error *target_row_see(struct target *target, uint32_t pid, struct process_row **row_ret)
+{
+    struct process_row *row;
+
+    CLEANUP(error_destroy)
+    struct error *err = target_add_process(target, (pid_t)pid, false, NULL);
+    if (err && err->kind == ERROR_NO_MEMORY)
+        return take_ptr(err);
+    row = target_row_find(target, pid);
+    /* Gone already, or not ours to look at: the events alone have to do. */
+    if (err)
+        target->loss.counts[LOSS_UNSEEN]++;
+    if (!row)
+        RETURN_IF_ERROR(target_row_reset(target, pid, &row));
+    if (row->process.num_threads == 0 && row->process.comm == 0)
+        RETURN_IF_ERROR(row_name_unseen(target, row));
+    *row_ret = row;
+    return NULL;
+}
+
+/* The one process that stands for all tasks outside our pid namespace. */
+static struct error *row_see_outsiders(struct target *target, struct process_row **row_ret)
+{
+    uint32_t name;
+
+    RETURN_IF_ERROR(target_row_reset(target, 0, row_ret));
+    RETURN_IF_ERROR(string_table_add(&target->table->strings, "[other pid namespace]", &name));
+    return target_thread_set(target, *row_ret, 0, name);
+}
+
+struct error *target_see(struct target *target, uint32_t pid, struct process **process_ret)
+{
+    struct process_row *row;
+
+    if (pid == UINT32_MAX)
+        pid = 0;
+    row = target_row_find(target, pid);
+    if (!row && target->follows_all) {
+        if (pid == 0)
+            RETURN_IF_ERROR(row_see_outsiders(target, &row));
+        else
+            RETURN_IF_ERROR(target_row_see(target, pid, &row));
+    }
+    *process_ret = row ? &row->process : NULL;
+    return NULL;
+}
+
 struct error *target_add_process(struct target *target, pid_t pid, bool is_main,
                                  struct process **process_ret)
 {
