@@ -52,7 +52,7 @@ static const struct option_row record_rows[] = {
     {'p', "pid", OPTION_LIST, FIELD(pids), "PID",
      "attach to running processes: PID[,PID...] or a process name", .max = 0},
     {'t', "tid", OPTION_LIST, FIELD(tids), "TID",
-     "attach to these threads alone: TID[,TID...]; with --children, what they start too", .max = 0},
+     "these threads alone: TID[,TID...]; with --children, what they start too", .max = 0},
     {'a', "all", OPTION_FLAG, FIELD(all), NULL,
      "the whole system: while the command runs, or until Ctrl-C", .max = 0},
     {0, "cgroup", OPTION_STRING, FIELD(cgroup), "PATH",
