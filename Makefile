@@ -16,6 +16,7 @@ PYTHON  ?= /usr/bin/python3
 JOBS    ?= $(shell nproc)
 FUZZ_CC ?= clang-14
 FUZZ_SECONDS ?= 60
+BENCH   ?=
 ifeq ($(origin CC),default)
 CC := gcc
 endif
@@ -141,10 +142,10 @@ lint: ## run the lints of tests/lint alone
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all
 	$(Q)$(PYTEST) -n $(JOBS) tests/lint
 
-bench: ## measure overhead and speed on this machine, print the tables of docs/overhead.md
+bench: ## measure cost and speed beside this machine's other profilers (BENCH="SECTION..." for some of it)
 	$(Q).ci/packages bench
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all bench-build
-	$(Q)O=$(abspath $(O)) .ci/bench
+	$(Q)O=$(abspath $(O)) .ci/bench $(BENCH)
 bench-build: $(BENCH_BINS)
 
 install: $(O)/cprofiler

@@ -1,5 +1,5 @@
 /* bench_symbolize FILE < ADDRESSES: names linked addresses (hex, one per line) of one ELF file by
- * symbolize_table() and prints what it cost as one JSON object. Driven by bench_symbolize.py.
+ * symbolize_table() and prints what it cost as one JSON object. Driven by naming.py.
  * --names: without inlined functions and lines. */
 #include <inttypes.h>
 #include <stdio.h>
