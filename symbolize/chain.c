@@ -61,6 +61,7 @@ struct sources {
     struct error *err; /* out of memory while opening one */
     struct symbolize_input input;
     struct debug_files *files;
+    uint64_t *places; /* of the input */
     struct arena arena;
     bool is_late; /* the deadline has passed */
     unsigned num_lookups;
@@ -282,6 +283,24 @@ static struct error *note_error(struct error *err, const char *what)
     return NULL;
 }
 
+/* Lists what the sources of a group will be asked for. items: sorted by item_compare(). */
+static struct error *sources_add_places(struct sources *sources, const struct item *items,
+                                        size_t num_items)
+{
+    size_t num = 0;
+
+    sources->places = calloc(num_items, sizeof(*sources->places));
+    if (!sources->places)
+        return &error_no_memory;
+    for (size_t i = 0; i < num_items; i++) {
+        if (items[i].has_place && (num == 0 || sources->places[num - 1] < items[i].place))
+            sources->places[num++] = items[i].place;
+    }
+    sources->input.places = sources->places;
+    sources->input.num_places = num;
+    return NULL;
+}
+
 /* Prepares the sources of a group; each is opened when it is first asked. sources: zeroed; to be
  * closed in every case. */
 static struct error *sources_open(struct sources *sources, struct chain *chain,
@@ -326,6 +345,7 @@ static void sources_close(struct sources *sources)
             sources->ops[i]->close(sources->states[i]);
     }
     debug_files_close(sources->files);
+    free(sources->places);
     arena_deinit(&sources->arena);
 }
 
@@ -500,6 +520,8 @@ static struct error *chain_name_group(struct chain *chain, size_t first, size_t 
 
     if (!err)
         err = sources_open(&sources, chain, &chain->groups[chain->items[first].group]);
+    if (!err)
+        err = sources_add_places(&sources, &chain->items[first], limit - first);
     for (size_t i = first; i < limit && !err; i++)
         err = chain_name_item(chain, &sources, &chain->items[i], frames);
     sources_close(&sources);

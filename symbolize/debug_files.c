@@ -203,20 +203,10 @@ struct error *debug_files_load_dwarf(struct debug_files *files)
 {
     struct search search = {
         .module = files->module, .dirs = files->dirs, .num_dirs = files->num_dirs};
-    struct error *err;
 
     if (files->is_loaded || !files->dwarf)
         return NULL;
     files->is_loaded = true;
-    err = elf_file_prepare_dwarf(files->dwarf, DEBUG_FILES_MAX_BYTES, &files->buffers);
-    if (err == &error_no_memory)
-        return err;
-    if (err) {
-        log_warning("%s: debug info is not read: %s", files->module->path, err->message);
-        error_destroy(err);
-        files->dwarf = NULL;
-        return NULL;
-    }
     find_alt(&search, files);
     return NULL;
 }

@@ -4,60 +4,37 @@
 #include <stdlib.h>
 
 #include "base/array.h"
-#include "base/clock.h"
+#include "base/compiler.h"
+#include "symbolize/dwarf_ranges.h"
 
 #define SCOPES_MAX_DEPTH 512
-#define SCOPES_MAX_INTERVALS ((size_t)8 << 20)
-#define SCOPES_CLOCK_INTERVAL 4096
-#define ORIGIN_MAX_STEPS 16 /* abstract_origin -> specification -> ...: 3 in practice */
+#define SCOPES_MAX ((size_t)1 << 20)
 
-/* One level of the walk: the DIE being visited and the scope around it. */
+/* One level of the walk: what is around the DIEs there. */
 struct walk_level {
-    Dwarf_Die die;
     uint32_t scope;
-    uint32_t nesting; /* how many scopes are around it */
+    uint32_t nesting; /* how many scopes are around */
     bool in_function;
 };
 
 struct walk {
     struct dwarf_scopes *scopes;
-    struct interval *intervals;
-    size_t num_intervals, intervals_capacity;
-    bool is_c; /* C or C++ */
+    struct dwarf_unit *unit;
+    const struct dwarf_abbrevs *abbrevs;
+    struct dwarf_budget *budget;
+    struct dwarf_places places;
+    struct dwarf_found_scope *found;
+    const uint8_t *section;   /* offset 0 of .debug_info */
+    struct dwarf_bytes bytes; /* at the next DIE */
+    bool is_c;
+    bool is_thorough;   /* enter also functions that cover no place */
+    bool has_passed_by; /* some function was not entered */
+    struct dwarf_value kept[DWARF_SCAN_NUM_SLOTS];
+    size_t depth;
     struct walk_level levels[SCOPES_MAX_DEPTH];
 };
 
-/* Adds the code ranges of a DIE. Deeper scopes win over shallower ones; of two functions that claim
- * the same bytes (identical code folded by the linker), the first. */
-static struct error *add_intervals(struct walk *walk, Dwarf_Die *die, uint32_t scope,
-                                   uint32_t nesting, bool *has_code_ret)
-{
-    Dwarf_Addr base;
-    Dwarf_Addr start;
-    Dwarf_Addr limit;
-    ptrdiff_t offset = 0;
-
-    *has_code_ret = false;
-    while (walk->num_intervals < SCOPES_MAX_INTERVALS &&
-           (offset = dwarf_ranges(die, offset, &base, &start, &limit)) > 0) {
-        if (start >= limit)
-            continue;
-        RETURN_IF_ERROR(array_reserve(&walk->intervals, &walk->intervals_capacity,
-                                      walk->num_intervals + 1, sizeof(*walk->intervals)));
-        walk->intervals[walk->num_intervals++] = (struct interval){
-            .start = start,
-            .limit = limit,
-            .priority = (uint64_t)nesting << 32 | (UINT32_MAX - scope),
-            .item = scope,
-        };
-        *has_code_ret = true;
-    }
-    return NULL;
-}
-
-/* gcc and clang put the code of C and C++ member functions, and of functions of local classes,
- * outside of the classes, which hold but declarations: half of the DIEs of a large program. */
-static bool is_c_family(int language)
+bool dwarf_language_is_c_family(int language)
 {
     switch (language) {
     case DW_LANG_C89:
@@ -77,17 +54,17 @@ static bool is_c_family(int language)
     }
 }
 
-static bool may_hold_functions(int tag, bool skip_classes)
+/* gcc and clang put the code of C and C++ member functions, and of functions of local classes,
+ * outside of the classes, which hold but declarations: half of the DIEs of a large program. */
+static bool is_container(const struct walk *walk, unsigned tag)
 {
     switch (tag) {
-    case DW_TAG_subprogram:
-    case DW_TAG_inlined_subroutine:
+    case DW_TAG_namespace:
+    case DW_TAG_module:
     case DW_TAG_lexical_block:
     case DW_TAG_try_block:
     case DW_TAG_catch_block:
     case DW_TAG_with_stmt:
-    case DW_TAG_namespace:
-    case DW_TAG_module:
         return true;
     case DW_TAG_class_type:
     case DW_TAG_structure_type:
@@ -95,192 +72,271 @@ static bool may_hold_functions(int tag, bool skip_classes)
     case DW_TAG_interface_type:
     case DW_TAG_enumeration_type: /* Rust: impl blocks of enums */
     case DW_TAG_variant_part:
-        return !skip_classes;
+        return !walk->is_c || walk->levels[walk->depth].in_function;
     default:
         return false;
     }
 }
 
-/* Visits one DIE: makes a scope of a function that has code.
- * child_ret: level for its children. descend_ret: whether to look at them. */
-static struct error *visit(struct walk *walk, struct walk_level *level,
-                           struct walk_level *child_ret, bool *descend_ret)
+static bool skip_uleb(struct dwarf_bytes *bytes)
+{
+    while (bytes->at < bytes->limit) {
+        if (!(*bytes->at++ & 0x80))
+            return true;
+    }
+    return dwarf_bytes_fail(bytes);
+}
+
+/* Moves over the attributes of a DIE, keeping those that a walk wants. */
+static bool scan_attrs(struct walk *walk, const struct dwarf_abbrev *abbrev)
+{
+    const struct dwarf_scan_step *steps = &walk->abbrevs->steps[abbrev->first_step];
+    struct dwarf_bytes *bytes = &walk->bytes;
+
+    for (size_t i = 0; i < DWARF_SCAN_NUM_SLOTS; i++)
+        walk->kept[i].form = 0;
+    for (uint32_t i = 0; i < abbrev->num_steps; i++) {
+        const struct dwarf_scan_step *step = &steps[i];
+
+        switch (step->kind) {
+        case DWARF_SCAN_SKIP:
+            dwarf_bytes_skip(bytes, (uint64_t)step->number);
+            break;
+        case DWARF_SCAN_SKIP_ULEB:
+            skip_uleb(bytes);
+            break;
+        case DWARF_SCAN_SKIP_FORM:
+            dwarf_form_skip(bytes, step->form, walk->unit->format);
+            break;
+        default:
+            dwarf_form_read(bytes, step->form, step->number, walk->unit->format,
+                            &walk->kept[step->kind]);
+        }
+    }
+    return !bytes->is_bad;
+}
+
+/* Reads the code of the next DIE. abbrev_ret: NULL for the end of a list of siblings.
+ * Returns: false at the end of the unit, or of what makes sense. */
+static bool next_abbrev(struct walk *walk, const struct dwarf_abbrev **abbrev_ret)
+{
+    uint64_t code;
+
+    *abbrev_ret = NULL;
+    if (walk->bytes.at >= walk->bytes.limit || !dwarf_budget_take(walk->budget, 1))
+        return false;
+    code = *walk->bytes.at;
+    if (LIKELY(code < 0x80))
+        walk->bytes.at++;
+    else
+        code = dwarf_bytes_read_uleb(&walk->bytes);
+    if (code == 0)
+        return !walk->bytes.is_bad;
+    *abbrev_ret = dwarf_abbrevs_find(walk->abbrevs, code);
+    return *abbrev_ret != NULL;
+}
+
+/* Goes to the next sibling when the DIE tells where it is: only forward, never round in circles. */
+static bool jump_to_sibling(struct walk *walk)
+{
+    const struct dwarf_value *sibling = &walk->kept[DWARF_SCAN_SIBLING];
+    uint64_t here = (uint64_t)(walk->bytes.at - walk->section);
+    uint64_t target;
+
+    if (!sibling->form || sibling->form == DW_FORM_ref_addr ||
+        __builtin_add_overflow(walk->unit->offset, sibling->number, &target) || target < here ||
+        target >= walk->unit->limit)
+        return false;
+    walk->bytes.at = walk->section + target;
+    return true;
+}
+
+/* Moves over all children of the DIE just scanned. */
+static bool skip_children(struct walk *walk)
+{
+    const struct dwarf_abbrev *abbrev;
+    uint64_t depth = 1;
+
+    if (jump_to_sibling(walk))
+        return true;
+    while (depth > 0) {
+        if (!next_abbrev(walk, &abbrev))
+            return false;
+        if (!abbrev) {
+            depth--;
+            continue;
+        }
+        if (!scan_attrs(walk, abbrev))
+            return false;
+        if (abbrev->has_children && !jump_to_sibling(walk))
+            depth++;
+    }
+    return true;
+}
+
+/* Gives the places in one range to a scope. Deeper scopes win over shallower ones; of two functions
+ * that claim the same bytes (identical code folded by the linker), the first.
+ * Returns: whether there were any. */
+static bool claim(struct walk *walk, uint64_t start, uint64_t limit, uint32_t scope, uint32_t rank)
+{
+    size_t at;
+
+    if (!dwarf_places_within(walk->places, start, limit, &at))
+        return false;
+    for (; at < walk->places.num && walk->places.addrs[at] < limit; at++) {
+        if (rank > walk->found[at].rank)
+            walk->found[at] = (struct dwarf_found_scope){.scope = scope, .rank = rank};
+    }
+    return true;
+}
+
+/* Gives the places of the DIE just scanned to a scope; rank 0 only looks.
+ * has_code_ret: whether the DIE has any code. Returns: whether it covers a place. */
+static bool claim_all(struct walk *walk, uint32_t scope, uint32_t rank, bool *has_code_ret)
+{
+    const struct dwarf_code code = {
+        .low = walk->kept[DWARF_SCAN_LOW],
+        .high = walk->kept[DWARF_SCAN_HIGH],
+        .ranges = walk->kept[DWARF_SCAN_RANGES],
+    };
+    struct dwarf_ranges ranges;
+    uint64_t start;
+    uint64_t limit;
+    bool covers = false;
+
+    *has_code_ret = dwarf_ranges_start(&ranges, walk->unit, &code);
+    while (*has_code_ret && dwarf_ranges_next(&ranges, &start, &limit))
+        covers |= claim(walk, start, limit, scope, rank);
+    return covers;
+}
+
+/* Looks at a function or an inlined instance of one.
+ * child: level for its children. descend_ret: whether to look at them. */
+static struct error *visit_function(struct walk *walk, uint64_t die, bool is_function,
+                                    struct walk_level *child, bool *descend_ret)
 {
     struct dwarf_scopes *scopes = walk->scopes;
-    int tag = dwarf_tag(&level->die);
-    uint32_t number = (uint32_t)scopes->num_scopes;
-    bool is_function = tag == DW_TAG_subprogram;
+    const struct walk_level *level = &walk->levels[walk->depth];
+    uint32_t nesting = is_function ? 0 : level->nesting;
+    bool has_code;
+    bool has_room = scopes->num < SCOPES_MAX;
+    bool covers = claim_all(walk, (uint32_t)scopes->num, has_room ? nesting + 1 : 0, &has_code);
+
+    *descend_ret = covers || walk->is_thorough;
+    walk->has_passed_by |= !*descend_ret;
+    child->in_function = true;
+    if (!covers || !has_room)
+        return NULL;
+    RETURN_IF_ERROR(array_reserve(&scopes->scopes, &scopes->capacity, scopes->num + 1,
+                                  sizeof(*scopes->scopes)));
+    child->scope = (uint32_t)scopes->num;
+    child->nesting = nesting + 1;
+    scopes->scopes[scopes->num++] = (struct dwarf_scope){
+        .unit = walk->unit,
+        .die = die,
+        .parent = is_function ? DWARF_SCOPE_NONE : level->scope,
+    };
+    return NULL;
+}
+
+/* Looks at the DIE just scanned. */
+static struct error *visit(struct walk *walk, const struct dwarf_abbrev *abbrev, uint64_t die,
+                           struct walk_level *child, bool *descend_ret)
+{
+    bool is_function = abbrev->tag == DW_TAG_subprogram;
     bool has_code;
 
-    child_ret->scope = level->scope;
-    child_ret->nesting = level->nesting;
-    child_ret->in_function = level->in_function || is_function;
-    *descend_ret = may_hold_functions(tag, walk->is_c && !level->in_function);
-    if ((!is_function && tag != DW_TAG_inlined_subroutine) || number == DWARF_SCOPE_NONE - 1)
-        return NULL;
-    RETURN_IF_ERROR(
-        add_intervals(walk, &level->die, number, is_function ? 0 : level->nesting, &has_code));
-    if (!has_code)
-        return NULL;
-    RETURN_IF_ERROR(array_reserve(&scopes->scopes, &scopes->capacity, scopes->num_scopes + 1,
-                                  sizeof(*scopes->scopes)));
-    scopes->scopes[scopes->num_scopes++] = (struct dwarf_scope){
-        .die = level->die, .parent = is_function ? DWARF_SCOPE_NONE : level->scope};
-    child_ret->scope = number;
-    child_ret->nesting = is_function ? 1 : level->nesting + 1;
+    *child = walk->levels[walk->depth];
+    if (is_function || abbrev->tag == DW_TAG_inlined_subroutine)
+        return visit_function(walk, die, is_function, child, descend_ret);
+    *descend_ret = is_container(walk, abbrev->tag);
+    if (abbrev->tag == DW_TAG_lexical_block && !walk->is_thorough) {
+        bool covers = claim_all(walk, DWARF_SCOPE_NONE, 0, &has_code);
+
+        *descend_ret = covers || !has_code;
+    }
     return NULL;
 }
 
-/* Steps to the next DIE that is not below the one at `depth`, climbing as far as needed.
- * Returns: false at the end of the unit. */
-static bool next_sibling(struct walk *walk, size_t *depth)
+static struct error *walk_unit(struct walk *walk)
 {
-    for (;;) {
-        Dwarf_Die next;
+    const struct dwarf_abbrev *abbrev;
+    bool has_root = false;
 
-        if (dwarf_siblingof(&walk->levels[*depth].die, &next) == 0) {
-            walk->levels[*depth].die = next;
-            return true;
-        }
-        if (*depth == 0)
-            return false;
-        --*depth;
-    }
-}
-
-static struct error *walk_unit(struct walk *walk, Dwarf_Die *unit_die, uint64_t max_dies,
-                               uint64_t deadline_ns)
-{
-    size_t depth = 0;
-
-    walk->levels[0].scope = DWARF_SCOPE_NONE;
-    if (dwarf_child(unit_die, &walk->levels[0].die) != 0)
-        return NULL;
-    for (uint64_t num_dies = 1; num_dies <= max_dies; num_dies++) {
+    walk->depth = 0;
+    while (walk->bytes.at < walk->bytes.limit) {
+        uint64_t die = (uint64_t)(walk->bytes.at - walk->section);
         struct walk_level child;
-        bool descend;
+        bool descend = true;
 
-        if (deadline_ns && num_dies % SCOPES_CLOCK_INTERVAL == 0 &&
-            clock_monotonic_ns() >= deadline_ns)
+        if (!next_abbrev(walk, &abbrev))
             return NULL;
-        RETURN_IF_ERROR(visit(walk, &walk->levels[depth], &child, &descend));
-        if (descend && depth + 1 < SCOPES_MAX_DEPTH &&
-            dwarf_child(&walk->levels[depth].die, &child.die) == 0)
-            walk->levels[++depth] = child;
-        else if (!next_sibling(walk, &depth))
+        if (!abbrev) {
+            if (walk->depth <= 1)
+                return NULL;
+            walk->depth--;
+            continue;
+        }
+        if (!scan_attrs(walk, abbrev))
+            return NULL;
+        child = walk->levels[walk->depth];
+        if (has_root)
+            RETURN_IF_ERROR(visit(walk, abbrev, die, &child, &descend));
+        has_root = true;
+        if (!abbrev->has_children)
+            continue;
+        if (descend && walk->depth + 1 < SCOPES_MAX_DEPTH)
+            walk->levels[++walk->depth] = child;
+        else if (!skip_children(walk))
             return NULL;
     }
     return NULL;
 }
 
-struct error *dwarf_scopes_create(Dwarf_Die *unit_die, uint64_t max_dies, uint64_t deadline_ns,
-                                  struct dwarf_scopes **scopes_ret)
+static bool are_all_found(const struct walk *walk)
 {
-    CLEANUP(dwarf_scopes_destroy) struct dwarf_scopes *scopes = calloc(1, sizeof(*scopes));
+    for (size_t i = 0; i < walk->places.num; i++) {
+        if (walk->found[i].rank == 0)
+            return false;
+    }
+    return true;
+}
+
+/* Functions nested in others (GNU C, Ada, lambdas of gcc) have code outside of these: for what is
+ * still missing after the first walk, a second one looks everywhere. */
+struct error *dwarf_scopes_walk(struct dwarf_scopes *scopes, struct dwarf_abbrevs_cache *cache,
+                                struct dwarf_unit *unit, struct dwarf_places places,
+                                struct dwarf_found_scope *found)
+{
     CLEANUP(free) struct walk *walk = calloc(1, sizeof(*walk));
-    CLEANUP(free) struct interval *intervals = NULL;
-    struct error *err;
+    struct dwarf_bytes bytes = dwarf_unit_bytes(unit, unit->root);
 
-    if (!scopes || !walk)
+    for (size_t i = 0; i < places.num; i++)
+        found[i] = (struct dwarf_found_scope){.scope = DWARF_SCOPE_NONE};
+    if (!walk)
         return &error_no_memory;
-    walk->scopes = scopes;
-    walk->is_c = is_c_family(dwarf_srclang(unit_die));
-    err = walk_unit(walk, unit_die, max_dies, deadline_ns);
-    intervals = walk->intervals;
-    if (err)
-        return err;
-    RETURN_IF_ERROR(interval_map_build(intervals, walk->num_intervals, &scopes->ranges));
-    *scopes_ret = take_ptr(scopes);
-    return NULL;
-}
-
-void dwarf_scopes_destroy(struct dwarf_scopes *scopes)
-{
-    if (!scopes)
-        return;
-    interval_map_deinit(&scopes->ranges);
-    free(scopes->scopes);
-    free(scopes);
-}
-
-uint32_t dwarf_scopes_find(const struct dwarf_scopes *scopes, uint64_t elf_addr)
-{
-    const struct interval_segment *segment = interval_map_find(&scopes->ranges, elf_addr);
-
-    return segment ? segment->item : DWARF_SCOPE_NONE;
-}
-
-/* Finds an attribute on a DIE or on what it was made from: an inlined instance names its abstract
- * function, that its declaration in a class. */
-static bool find_attr(const Dwarf_Die *start, unsigned name, Dwarf_Attribute *attr_ret)
-{
-    Dwarf_Die die = *start;
-
-    for (int step = 0; step < ORIGIN_MAX_STEPS; step++) {
-        Dwarf_Attribute link;
-        Dwarf_Die next;
-
-        if (dwarf_attr(&die, name, attr_ret))
-            return true;
-        if (!dwarf_attr(&die, DW_AT_abstract_origin, &link) &&
-            !dwarf_attr(&die, DW_AT_specification, &link))
-            return false;
-        if (!dwarf_formref_die(&link, &next))
-            return false;
-        die = next;
-    }
-    return false;
-}
-
-static const char *find_string(const Dwarf_Die *die, unsigned name)
-{
-    Dwarf_Attribute attr;
-    const char *string = find_attr(die, name, &attr) ? dwarf_formstring(&attr) : NULL;
-
-    return string ? string : "";
-}
-
-static int64_t find_number(const Dwarf_Die *die, unsigned name)
-{
-    Dwarf_Attribute attr;
-    Dwarf_Word value;
-
-    if (!find_attr(die, name, &attr) || dwarf_formudata(&attr, &value) != 0 || value > INT32_MAX)
-        return 0;
-    return (int64_t)value;
-}
-
-static const char *find_path(const Dwarf_Die *die, unsigned name, struct dwarf_lines *lines)
-{
-    Dwarf_Attribute attr;
-
-    return find_attr(die, name, &attr) ? dwarf_lines_path(lines, &attr) : "";
-}
-
-const struct dwarf_scope_info *dwarf_scopes_info(struct dwarf_scopes *scopes, uint32_t scope,
-                                                 struct dwarf_lines *lines)
-{
-    struct dwarf_scope *found = &scopes->scopes[scope];
-    struct dwarf_scope_info *info = found->info;
-
-    if (info)
-        return info;
-    info = arena_alloc(lines->arena, sizeof(*info));
-    if (!info)
+    *walk = (struct walk){.scopes = scopes,
+                          .unit = unit,
+                          .budget = unit->file->budget,
+                          .places = places,
+                          .found = found,
+                          .bytes = bytes,
+                          .is_c = dwarf_language_is_c_family(unit->language)};
+    walk->abbrevs = dwarf_abbrevs_get(cache, unit->file, unit->abbrev_offset, unit->format);
+    if (!walk->abbrevs || bytes.is_bad)
+        return walk->abbrevs ? NULL : &error_no_memory;
+    walk->section = bytes.at - unit->root;
+    walk->levels[0].scope = DWARF_SCOPE_NONE;
+    RETURN_IF_ERROR(walk_unit(walk));
+    if (!walk->has_passed_by || are_all_found(walk))
         return NULL;
-    *info = (struct dwarf_scope_info){
-        .name = find_string(&found->die, DW_AT_name),
-        .linkage_name = find_string(&found->die, DW_AT_linkage_name),
-        .decl_path = find_path(&found->die, DW_AT_decl_file, lines),
-        .call_path = "",
-        .decl_line = find_number(&found->die, DW_AT_decl_line),
-    };
-    if (!info->linkage_name[0])
-        info->linkage_name = find_string(&found->die, DW_AT_MIPS_linkage_name);
-    if (found->parent != DWARF_SCOPE_NONE) {
-        info->call_path = find_path(&found->die, DW_AT_call_file, lines);
-        info->call_line = find_number(&found->die, DW_AT_call_line);
-    }
-    found->info = info;
-    return info;
+    walk->bytes = bytes;
+    walk->is_thorough = true;
+    return walk_unit(walk);
+}
+
+void dwarf_scopes_deinit(struct dwarf_scopes *scopes)
+{
+    free(scopes->scopes);
+    *scopes = (struct dwarf_scopes){0};
 }

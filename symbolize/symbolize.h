@@ -50,8 +50,11 @@ struct symbolize_input {
     struct debug_files *files;     /* the module's file and its debug files; NULL without module */
     const struct mapping *mapping; /* the profile mapping being named */
     const struct process *process; /* for MAPPING_ANON: whose memory it is; may be NULL */
-    struct arena *arena;  /* strings of answers go here; lives as long as the source is open */
-    uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 none */
+    struct arena *arena;    /* strings of answers go here; lives as long as the source is open */
+    uint64_t deadline_ns;   /* CLOCK_MONOTONIC; 0 none */
+    const uint64_t *places; /* what will be asked for: ascending, no doubles. A source may answer
+                             * these all at once; others take it longer. NULL = not known */
+    size_t num_places;
 };
 
 /* One source of names: own DWARF, symbol table, kallsyms, perf-PID.map ... The chain asks them in

@@ -1,0 +1,178 @@
+#include "symbolize/dwarf_names.h"
+
+#include <dwarf.h>
+
+#define ORIGIN_MAX_STEPS 16 /* abstract_origin -> specification -> ...: 3 in practice */
+
+/* The attributes of a function that matter. */
+enum wanted {
+    WANTED_NAME,
+    WANTED_LINKAGE_NAME,
+    WANTED_DECL_FILE,
+    WANTED_DECL_LINE,
+    WANTED_CALL_FILE,
+    WANTED_CALL_LINE,
+    WANTED_ORIGIN, /* not inherited from here on */
+    WANTED_SPECIFICATION,
+    WANTED_NUM,
+};
+
+/* A value and the unit that can tell what it means. */
+struct found {
+    struct dwarf_value value; /* form 0: not found */
+    struct dwarf_unit *unit;
+};
+
+static enum wanted wanted_of(unsigned name)
+{
+    switch (name) {
+    case DW_AT_name:
+        return WANTED_NAME;
+    case DW_AT_linkage_name:
+    case DW_AT_MIPS_linkage_name:
+        return WANTED_LINKAGE_NAME;
+    case DW_AT_decl_file:
+        return WANTED_DECL_FILE;
+    case DW_AT_decl_line:
+        return WANTED_DECL_LINE;
+    case DW_AT_call_file:
+        return WANTED_CALL_FILE;
+    case DW_AT_call_line:
+        return WANTED_CALL_LINE;
+    case DW_AT_abstract_origin:
+        return WANTED_ORIGIN;
+    case DW_AT_specification:
+        return WANTED_SPECIFICATION;
+    default:
+        return WANTED_NUM;
+    }
+}
+
+/* Reads the wanted attributes of one DIE that are not known yet. */
+static void read_die(struct dwarf_index *index, struct dwarf_unit *unit, uint64_t die,
+                     struct found *found)
+{
+    const struct dwarf_abbrevs *abbrevs =
+        dwarf_abbrevs_get(&index->abbrevs, unit->file, unit->abbrev_offset, unit->format);
+    struct dwarf_bytes bytes = dwarf_unit_bytes(unit, die);
+    uint64_t code = dwarf_bytes_read_uleb(&bytes);
+    const struct dwarf_abbrev *abbrev;
+
+    if (!abbrevs || bytes.is_bad)
+        return;
+    abbrev = dwarf_abbrevs_find(abbrevs, code);
+    for (uint32_t i = 0; abbrev && i < abbrev->num_attrs; i++) {
+        const struct dwarf_abbrev_attr *attr = &abbrevs->attrs[abbrev->first_attr + i];
+        enum wanted wanted = wanted_of(attr->name);
+        struct dwarf_value value;
+
+        if (!dwarf_budget_take(unit->file->budget, 1))
+            return;
+        if (wanted == WANTED_NUM || found[wanted].value.form) {
+            if (!dwarf_form_skip(&bytes, attr->form, unit->format))
+                return;
+            continue;
+        }
+        if (!dwarf_form_read(&bytes, attr->form, attr->implicit, unit->format, &value))
+            return;
+        found[wanted] = (struct found){.value = value, .unit = unit};
+    }
+}
+
+/* Finds the DIE that a reference means. Returns: its unit, NULL when it leads nowhere. */
+static struct dwarf_unit *follow(struct dwarf_index *index, const struct found *reference,
+                                 uint64_t *die_ret)
+{
+    struct dwarf_unit *unit = reference->unit;
+
+    *die_ret = reference->value.number;
+    switch (reference->value.form) {
+    case DW_FORM_ref1:
+    case DW_FORM_ref2:
+    case DW_FORM_ref4:
+    case DW_FORM_ref8:
+    case DW_FORM_ref_udata:
+        if (__builtin_add_overflow(*die_ret, unit->offset, die_ret) || *die_ret >= unit->limit)
+            return NULL;
+        return unit;
+    case DW_FORM_ref_addr:
+        return dwarf_index_unit_at(index, unit, false, *die_ret);
+    case DW_FORM_GNU_ref_alt:
+    case DW_FORM_ref_sup4:
+    case DW_FORM_ref_sup8:
+        return dwarf_index_unit_at(index, unit, true, *die_ret);
+    default:
+        return NULL;
+    }
+}
+
+static void read_all(struct dwarf_index *index, struct dwarf_unit *unit, uint64_t die,
+                     struct found *found)
+{
+    for (int step = 0; unit && step < ORIGIN_MAX_STEPS; step++) {
+        struct found link;
+
+        found[WANTED_ORIGIN].value.form = 0;
+        found[WANTED_SPECIFICATION].value.form = 0;
+        read_die(index, unit, die, found);
+        link = found[WANTED_ORIGIN].value.form ? found[WANTED_ORIGIN] : found[WANTED_SPECIFICATION];
+        unit = link.value.form ? follow(index, &link, &die) : NULL;
+    }
+}
+
+/* Copies a string; "" when there is none, NULL when out of memory. */
+static const char *string_of(const struct found *found, struct arena *arena)
+{
+    size_t num_bytes;
+    const char *string =
+        found->value.form ? dwarf_unit_string(found->unit, &found->value, &num_bytes) : NULL;
+
+    return string ? arena_copy(arena, string, num_bytes) : "";
+}
+
+static int64_t number_of(const struct found *found)
+{
+    return found->value.form && found->value.number <= INT32_MAX ? (int64_t)found->value.number : 0;
+}
+
+struct dwarf_line_table *dwarf_unit_lines(struct dwarf_unit *unit)
+{
+    if (!unit->is_lines_read) {
+        struct error *err = dwarf_line_table_create(unit, &unit->lines);
+
+        unit->is_lines_read = true;
+        error_destroy(err); /* out of memory for one unit: names are still told */
+    }
+    if (!unit->lines && unit->skeleton)
+        return dwarf_unit_lines(unit->skeleton);
+    return unit->lines;
+}
+
+static const char *path_of(const struct found *found, struct arena *arena)
+{
+    struct dwarf_line_table *lines = found->value.form ? dwarf_unit_lines(found->unit) : NULL;
+
+    return lines ? dwarf_line_table_path(lines, found->value.number, arena) : "";
+}
+
+struct dwarf_function *dwarf_function_read(struct dwarf_index *index, struct dwarf_unit *unit,
+                                           uint64_t die, struct arena *arena)
+{
+    struct dwarf_function *function = arena_alloc(arena, sizeof(*function));
+    struct found found[WANTED_NUM] = {0};
+
+    if (!function)
+        return NULL;
+    read_all(index, unit, die, found);
+    *function = (struct dwarf_function){
+        .name = string_of(&found[WANTED_NAME], arena),
+        .linkage_name = string_of(&found[WANTED_LINKAGE_NAME], arena),
+        .decl_path = path_of(&found[WANTED_DECL_FILE], arena),
+        .call_path = path_of(&found[WANTED_CALL_FILE], arena),
+        .decl_line = number_of(&found[WANTED_DECL_LINE]),
+        .call_line = number_of(&found[WANTED_CALL_LINE]),
+    };
+    return function->name && function->linkage_name && function->decl_path && function->call_path
+               ? function
+               : NULL;
+}
