@@ -17,7 +17,8 @@
 #include "symbolize/symbolize.h"
 
 #define DEFAULT_SYMBOL_SECONDS 60.0
-#define MAX_TOLD_FILES 5 /* without names, in the summary */
+#define MAX_TOLD_FILES 5    /* without names, in the summary */
+#define MAX_TOLD_BYTES 1024 /* of a name */
 
 struct symbolize_command {
     const char *output;
@@ -160,11 +161,16 @@ static struct error *write_profile(struct completion *completion)
 
 /* --- what is told --------------------------------------------------------------------------- */
 
-/* Text without control characters, for the terminal: names come from the profile. */
+/* Text without control characters and not endless, for the terminal: names come from the profile.
+ */
 static void print_clean(const char *text)
 {
-    for (; *text; text++)
+    size_t num_bytes = 0;
+
+    for (; *text && num_bytes++ < MAX_TOLD_BYTES; text++)
         fputc((unsigned char)*text < ' ' || *text == 127 ? '?' : *text, stderr);
+    if (*text)
+        fputs("...", stderr);
 }
 
 /* What is wrong with the file of a mapping; NULL when it is not the file. */

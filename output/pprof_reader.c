@@ -632,13 +632,17 @@ static struct error *read_places(const uint8_t *message, size_t num_bytes, const
     RETURN_IF_ERROR(reader_run_places(&reader));
     *places = (struct pprof_places){
         .table = reader.table,
-        .weights = take_ptr(reader.weights),
-        .function_ids = take_ptr(reader.functions.file_ids),
-        .function_table_ids = take_ptr(reader.functions.table_ids),
+        .weights = reader.weights,
+        .function_ids = reader.functions.file_ids,
+        .function_table_ids = reader.functions.table_ids,
         .num_functions = reader.functions.num_ids,
-        .strings = take_ptr(reader.strings),
+        .strings = reader.strings,
         .num_strings = reader.num_strings,
     };
+    reader.weights = NULL;
+    reader.functions.file_ids = NULL;
+    reader.functions.table_ids = NULL;
+    reader.strings = NULL;
     memset(&reader.table, 0, sizeof(reader.table));
     return NULL;
 }

@@ -157,6 +157,15 @@ def test_structure_rules_hold_without_names(unnamed):
     checks.check_08_encoding_is_stable(profile, packed)
 
 
+def test_go_pprof_names_it_itself_where_the_files_are(unnamed):
+    target = Path(unnamed.app).parent
+    shutil.copytree(unnamed.kept, target)
+    try:
+        assert "first_build" in go_pprof("-top", unnamed.file).stdout
+    finally:
+        shutil.rmtree(target)
+
+
 def test_file_without_build_id_is_named_at_once(cprofiler, tmp_path):
     app = build(tmp_path / "bin", link=("-Wl,--build-id=none",))
     made = recording.record(cprofiler, tmp_path, [app, ROUNDS], hz=499, flags=["--no-symbolize"])
@@ -401,6 +410,27 @@ def test_build_id_in_capitals_or_padded_is_the_same(cprofiler, unnamed, tmp_path
         (tmp_path / "foreign").write_bytes(foreign_profile(app, build_id=build_id).SerializeToString())
         symbolize(cprofiler, tmp_path / "foreign")
         assert "first_build" in Profile(tmp_path / "foreign").cum("type_1")
+
+
+def test_hostile_profile_ends_and_is_told_briefly(cprofiler, tmp_path):
+    message = proto_module().Profile()
+    message.sample_type.add(type=1, unit=1)
+    strings = ["", "cpu", "/" + "A" * 900000, "ab" * 400000, "/usr/bin/env", "0123456789" * 4]
+    message.mapping.add(id=1, memory_start=1, memory_limit=2 ** 62, filename=2, build_id=3)
+    message.mapping.add(id=2 ** 64 - 1, memory_start=2 ** 64 - 1, memory_limit=5, file_offset=2 ** 64 - 1, filename=4,
+                        build_id=5)
+    for number in range(20000):
+        strings += [f"/dev/fd/{number}", f"{number * 0x10001:040x}"]
+        message.mapping.add(id=number + 2, memory_start=number, memory_limit=2 ** 64 - 1 - number,
+                            filename=len(strings) - 2, build_id=len(strings) - 1)
+        message.location.add(id=number + 1, mapping_id=(1, 2 ** 64 - 1, number + 2)[number % 3],
+                             address=2 ** 64 - 1 - number)
+        message.sample.add(location_id=[number + 1], value=[-2 ** 63])
+    message.string_table.extend(strings)
+    (tmp_path / "hostile").write_bytes(message.SerializeToString())
+    done = cprofiler("symbolize", "--debug-dir", tmp_path, "-o", tmp_path / "out", tmp_path / "hostile")
+    assert done.returncode == 1 and len(done.stderr) < 10000, done.stderr[:2000]
+    assert b"files more" in done.stderr and not (tmp_path / "out").exists()
 
 
 # --- manners -----------------------------------------------------------------------------------
