@@ -19,6 +19,8 @@ def pytest_configure(config):
     # A shell starts what it puts into the background with these ignored; tests send or expect them.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    # One cache for all that build Go programs: the run-time library is compiled once.
+    os.environ.setdefault("GOCACHE", str(build_dir() / "tests" / "gocache"))
     config.addinivalue_line("markers", "limit(seconds): time limit of one test")
     if hasattr(config, "workerinput"):  # one of several workers of `pytest -n`
         config.stash[TURN] = together.Turn()

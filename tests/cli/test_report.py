@@ -114,7 +114,7 @@ def go_profiles(tmp_path_factory):
     (folder / "main.go").write_text(GO_PROGRAM)
     (folder / "go.mod").write_text("module example.com/profiled\n\ngo 1.18\n")
     env = {**os.environ, "GOFLAGS": "", "GOTOOLCHAIN": "local", "GO111MODULE": "on",
-           "GOCACHE": str(folder / "cache")}
+           "GOCACHE": os.environ["GOCACHE"]}
     subprocess.run([go, "build", "-o", "profiled", "."], cwd=folder, env=env, check=True, timeout=200)
     subprocess.run([folder / "profiled", folder], check=True, timeout=60)
     return folder

@@ -312,8 +312,9 @@ static void stripped_go_program_is_named_by_its_own_table(void **state)
                           "func mid(n int) int { return leaf(n) + 1 }\n\n"
                           "//go:noinline\nfunc outer(n int) int { return mid(n) }\n\n"
                           "func main() { os.Exit(outer(len(os.Args)) & 1) }\n");
-    fixture_build("GOFLAGS= GOCACHE=$PWD/gocache go build -o go.full g.go && "
-                  "GOFLAGS= GOCACHE=$PWD/gocache go build -ldflags '-s -w' -o go.stripped g.go");
+    fixture_build(
+        "GOFLAGS= GOCACHE=${GOCACHE:-$PWD/gocache} go build -o go.full g.go && "
+        "GOFLAGS= GOCACHE=${GOCACHE:-$PWD/gocache} go build -ldflags '-s -w' -o go.stripped g.go");
     addr = fixture_symbol("go.full", "main.outer");
     fixture_open(&fixture, "go.stripped");
     for (uint64_t at = 0; at < 64; at += 2)

@@ -327,7 +327,8 @@ static void compare_built(const char *compiler, const char *flags, const char *s
     if (!fixture_has(compiler))
         skip();
     if (!strcmp(compiler, "go"))
-        snprintf(command, sizeof(command), "GOFLAGS= GOCACHE=$PWD/gocache go %s %s", flags, source);
+        snprintf(command, sizeof(command), "GOFLAGS= GOCACHE=${GOCACHE:-$PWD/gocache} go %s %s",
+                 flags, source);
     else
         snprintf(command, sizeof(command), "%s %s $PWD/%s -o program", compiler, flags, source);
     fixture_build(command);
