@@ -74,7 +74,7 @@ static const struct option_row record_rows[] = {
     {0, "symbolize", OPTION_FLAG, FIELD(symbolize), NULL,
      "name functions (default), or leave it to 'cprofiler symbolize'", .can_negate = true},
     {0, "engine", OPTION_STRING, FIELD(engine), "NAME",
-     "force a way of sampling: cpu-wide or per-task", .max = 0},
+     "force a way of sampling: cpu-wide, per-task or ptrace", .max = 0},
     {0, "symbol-timeout", OPTION_SECONDS, FIELD(symbol_seconds), "SECONDS",
      "stop naming functions after this long; the rest gets module+offset (default 60)", .max = 0},
     {0, "max-memory", OPTION_BYTES, FIELD(max_memory), "BYTES",
@@ -160,9 +160,10 @@ static struct error *resolve_scope(const struct record_options *options, struct 
 static struct error *check_usage(const struct record_options *options, bool has_command)
 {
     if (options->engine && strcmp(options->engine, sampler_cpu_wide.name) &&
-        strcmp(options->engine, sampler_per_task.name))
-        return error_create(ERROR_USAGE, "engines: cpu-wide, per-task", "record: no engine '%s'",
-                            options->engine);
+        strcmp(options->engine, sampler_per_task.name) &&
+        strcmp(options->engine, sampler_ptrace.name))
+        return error_create(ERROR_USAGE, "engines: cpu-wide, per-task, ptrace",
+                            "record: no engine '%s'", options->engine);
     RETURN_IF_ERROR(check_scope(options, has_command));
     if (options->max_memory < MIN_MAX_MEMORY)
         return error_create(ERROR_USAGE, "type: --max-memory 64M",

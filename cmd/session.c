@@ -40,7 +40,8 @@ static struct error *open_tables(struct session *session)
 /* Opens the first engine that this host and user allow, or just the one asked for. */
 static struct error *open_sampler(struct session *session)
 {
-    static const struct sampler_ops *const ladder[] = {&sampler_cpu_wide, &sampler_per_task};
+    static const struct sampler_ops *const ladder[] = {&sampler_cpu_wide, &sampler_per_task,
+                                                       &sampler_ptrace};
     const struct session_options *options = &session->options;
     const struct scope *scope = options->scope;
     size_t num_engines = scope_is_open(scope) ? 1 : ARRAY_LENGTH(ladder);
@@ -54,26 +55,31 @@ static struct error *open_sampler(struct session *session)
         .follow_children = options->follow_children,
         .enable_on_exec = scope->kind == SCOPE_COMMAND,
     };
-    struct error *err = NULL;
+    CLEANUP(error_destroy) struct error *err = NULL; /* of the engine before */
 
     for (size_t i = 0; i < num_engines; i++) {
+        struct error *refusal;
+
         if (options->engine && strcmp(options->engine, ladder[i]->name))
             continue;
-        if (err) {
-            log_info("engine %s: %s", ladder[i - 1]->name, err->message);
-            free(session->engine_note);
-            session->engine_note = strdup(err->message);
-            error_destroy(err);
-        }
-        err = ladder[i]->open(&sampler_options, &session->sampler);
-        if (!err) {
+        refusal = ladder[i]->open(&sampler_options, &session->sampler);
+        if (!refusal) {
             session->sampler_ops = ladder[i];
+            free(session->engine_note);
+            session->engine_note = err ? strdup(err->message) : NULL;
             return NULL;
         }
-        if (err->kind != ERROR_PERMISSION && err->kind != ERROR_UNSUPPORTED)
-            return err;
+        log_info("engine %s: %s", ladder[i]->name, refusal->message);
+        if (err && ladder[i] == &sampler_ptrace) { /* what perf lacks is easier to give */
+            error_destroy(refusal);
+            return take_ptr(err);
+        }
+        error_destroy(take_ptr(err));
+        if (refusal->kind != ERROR_PERMISSION && refusal->kind != ERROR_UNSUPPORTED)
+            return refusal;
+        err = refusal;
     }
-    return err;
+    return take_ptr(err);
 }
 
 /* Remembers that it was the command itself that could not be started. Returns: err. */
@@ -288,6 +294,7 @@ static struct error *begin(struct session *session)
     RETURN_IF_ERROR(session->sampler_ops->start(session->sampler));
     scope_begin(session->options.scope);
     session->sampler_ops->info(session->sampler, &session->sampler_info);
+    session->cpu.period = (int64_t)session->sampler_info.period_ns;
     if (session->options.scope->kind == SCOPE_CGROUP)
         RETURN_IF_ERROR(cgroup_visit(&session->options.scope->cgroup, add_member, session));
     if (session->launch)
@@ -341,7 +348,7 @@ static void compute_due(struct session *session)
     const struct session_options *options = &session->options;
 
     session->sampler_ops->info(session->sampler, &session->sampler_info);
-    if (!session->sampler_info.has_kernel)
+    if (!session->sampler_info.has_kernel && !session->sampler_info.counts_kernel)
         return; /* accounting includes kernel time, our samples do not */
     if (options->scope->kind == SCOPE_COMMAND)
         session->has_due = session->command_has_ended && options->follow_children &&
@@ -416,7 +423,7 @@ static struct error *add_comments(struct session *session)
     struct profile *cpu = &session->cpu;
 
     RETURN_IF_ERROR(profile_add_comment(cpu, "cprofiler " CPROFILER_VERSION ", %s, %u Hz",
-                                        session->sampler_info.engine, session->options.hz));
+                                        session->sampler_info.engine, session_hz(session)));
     if (session->options.argv) {
         char line[1024];
         size_t used = 0;
@@ -462,6 +469,14 @@ int session_wait_command(struct session *session)
         session->command_has_ended =
             launch_wait(session->launch, true, &session->command_status, &cpu_ns);
     return session->command_status;
+}
+
+uint32_t session_hz(const struct session *session)
+{
+    uint64_t period_ns = session->sampler_info.period_ns;
+
+    return period_ns ? (uint32_t)((1000000000ULL + period_ns / 2) / period_ns)
+                     : session->options.hz;
 }
 
 void session_target_name(const struct session *session, char *text)

@@ -92,6 +92,10 @@ struct error *session_finish(struct session *session) MUST_CHECK;
 /* Waits for the launched command to end. Returns: its wait status. */
 int session_wait_command(struct session *session);
 
+/* Tells how many samples per second of CPU time were taken: what was asked for, unless the engine
+ * takes less. */
+uint32_t session_hz(const struct session *session);
+
 /* Tells a name for the target as a file name part: "redis-server-1234". text: room for 128 bytes.
  */
 void session_target_name(const struct session *session, char *text);

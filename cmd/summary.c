@@ -131,6 +131,15 @@ static void print_stack_remedy(const struct session *session, FILE *stream)
         fprintf(stream, "  incomplete stacks: mostly %s\n", remedies[worst].remedy);
 }
 
+/* Why it was ptrace, and what that means. */
+static void print_ptrace_reason(const struct session *session, FILE *stream)
+{
+    fprintf(stream, "  by ptrace: at most 50 Hz, system calls instead of kernel code, threads and "
+                    "children that live shorter than 0.1 s are missed\n");
+    if (session->engine_note)
+        fprintf(stream, "  %s\n", session->engine_note);
+}
+
 static void print_sampling_remedies(const struct session *session, const struct figures *figures,
                                     FILE *stream)
 {
@@ -163,7 +172,9 @@ static void print_sampling_remedies(const struct session *session, const struct 
                             "cpu-wide engine (root or cap_perfmon,cap_bpf)");
         fputc('\n', stream);
     }
-    if (session->options.kernel && !session->sampler_info.has_kernel)
+    if (session->sampler_ops == &sampler_ptrace)
+        print_ptrace_reason(session, stream);
+    else if (session->options.kernel && !session->sampler_info.has_kernel)
         fprintf(stream, "  kernel not sampled: run as root, or sysctl "
                         "kernel.perf_event_paranoid=1\n");
 }
@@ -266,8 +277,8 @@ struct error *summary_print(const struct session *session, const struct summary_
     print_scope(session->options.scope, stream);
     fprintf(stream, "%zu process%s, %zu thread%s, %u Hz, engine %s\n", figures.num_processes,
             figures.num_processes == 1 ? "" : "es", figures.num_threads,
-            figures.num_threads == 1 ? "" : "s", session->options.hz, session->sampler_info.engine);
-    if (session->engine_note)
+            figures.num_threads == 1 ? "" : "s", session_hz(session), session->sampler_info.engine);
+    if (session->engine_note && session->sampler_ops != &sampler_ptrace)
         fprintf(stream, "  engine per-task, since cpu-wide is refused: %s\n", session->engine_note);
     fprintf(stream, "  %s samples = %.2f s CPU (%.0f %% of one core), kernel %.0f %%\n",
             grouped(session->num_samples, number), figures.cpu_seconds,
@@ -316,7 +327,7 @@ static void print_json_figures(const struct session *session, const struct figur
             "{\"version\":\"%s\",\"engine\":\"%s\",\"hz\":%u,\"duration_seconds\":%.3f,"
             "\"processes\":%zu,\"threads\":%zu,\"samples\":%llu,\"cpu_seconds\":%.6f,"
             "\"kernel_share\":%.4f,\"complete_share\":%.6f,\"named_share\":%.6f",
-            CPROFILER_VERSION, session->sampler_info.engine, session->options.hz, figures->seconds,
+            CPROFILER_VERSION, session->sampler_info.engine, session_hz(session), figures->seconds,
             figures->num_processes, figures->num_threads, (unsigned long long)session->num_samples,
             figures->cpu_seconds, figures->kernel_share, figures->complete_share,
             figures->named_share);

@@ -43,7 +43,15 @@ struct sample {
                                  more */
 };
 
-enum event_type { EVENT_SAMPLE, EVENT_MMAP, EVENT_COMM, EVENT_FORK, EVENT_EXIT, EVENT_LOSS };
+enum event_type {
+    EVENT_SAMPLE,
+    EVENT_MMAP,
+    EVENT_COMM,
+    EVENT_FORK,
+    EVENT_EXIT,
+    EVENT_MAPS, /* mappings of `pid` may have changed, and only /proc knows how */
+    EVENT_LOSS,
+};
 
 /* A new executable mapping (PERF_RECORD_MMAP2). */
 struct mmap_event {

@@ -53,6 +53,7 @@ struct sampler_info {
     uint64_t ring_bytes;   /* all rings together */
     bool ring_is_small;    /* rings had to shrink for RLIMIT_MEMLOCK */
     bool has_kernel;       /* kernel mode is really sampled */
+    bool counts_kernel;    /* samples stand for kernel time, too, whatever they show */
     bool has_exact_cpu;    /* exact_cpu_ns is known (events that count nothing else) */
     uint64_t exact_cpu_ns; /* CPU time counted by the events themselves, ns */
 };
@@ -101,5 +102,11 @@ extern const struct sampler_ops sampler_cpu_wide;
 /* One inherited cpu-clock event for each attached thread and CPU; works unprivileged. Knows
  * processes and threads only: other scopes are ERROR_UNSUPPORTED. */
 extern const struct sampler_ops sampler_per_task;
+
+/* No perf events: stops running threads one by one, 50 times a second at most, and copies registers
+ * and stack by ptrace. For hosts and containers where perf_event_open is refused. Never interrupts
+ * a blocked thread. Kernel code is seen as the system call that the thread is in. Knows processes
+ * only: other scopes, and a list of CPUs, are ERROR_UNSUPPORTED. */
+extern const struct sampler_ops sampler_ptrace;
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -361,19 +362,38 @@ struct error *launch_go(struct launch *launch)
     return exec_error(launch->path, err);
 }
 
+/* Tells whether the child has ended, without reaping it. While the ptrace engine looks at it, its
+ * stops show here as well (ptrace(2)): they are the engine's. One that is left when nobody samples
+ * any more is let go. */
+static bool child_has_ended(pid_t pid, bool wait)
+{
+    for (;;) {
+        siginfo_t info = {.si_pid = 0};
+
+        if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | (wait ? 0 : WNOHANG))) {
+            if (errno == EINTR)
+                continue;
+            return true; /* ECHILD: somebody else has reaped it; the status is lost, not the end */
+        }
+        if (info.si_pid == 0)
+            return false;
+        if (info.si_code != CLD_TRAPPED && info.si_code != CLD_STOPPED)
+            return true;
+        if (!wait)
+            return false;
+        (void)ptrace(PTRACE_DETACH, pid, NULL, NULL);
+    }
+}
+
 bool launch_wait(struct launch *launch, bool wait, int *status_ret, unsigned long long *cpu_ns_ret)
 {
-    while (!launch->has_ended) {
+    if (!launch->has_ended) {
         int status = 0;
-        pid_t pid = waitpid(launch->pid, &status, wait ? 0 : WNOHANG);
 
-        if (pid == 0)
+        if (!child_has_ended(launch->pid, wait))
             return false;
-        if (pid < 0 && errno == EINTR)
-            continue;
-        /* ECHILD: somebody else has reaped it; the status is lost, the end is not. */
+        launch->status = waitpid(launch->pid, &status, 0) == launch->pid ? status : 0;
         launch->has_ended = true;
-        launch->status = pid == launch->pid ? status : 0;
         launch->cpu_ns = children_cpu_ns() - launch->cpu_before_ns;
     }
     if (status_ret)

@@ -136,6 +136,19 @@ static struct error *exit_handle(struct target *target, const struct event *even
     return NULL;
 }
 
+/* A process that has ended keeps what it had. */
+static struct error *maps_handle(struct target *target, const struct event *event)
+{
+    struct process_row *row = target_row_find(target, event->pid);
+    CLEANUP(error_destroy) struct error *err = NULL;
+    bool has_changed = false;
+
+    if (!row || row->process.has_ended)
+        return NULL;
+    err = target_maps_read(target, row, row->awaits_main, &has_changed);
+    return err && err->kind == ERROR_NO_MEMORY ? take_ptr(err) : NULL;
+}
+
 struct error *target_handle_event(struct target *target, const struct event *event)
 {
     /* 0 and -1: tasks outside our pid namespace, or with no pid left (perf_event_open(2)). */
@@ -150,6 +163,8 @@ struct error *target_handle_event(struct target *target, const struct event *eve
         return has_pid ? fork_handle(target, event) : NULL;
     case EVENT_EXIT:
         return has_pid ? exit_handle(target, event) : NULL;
+    case EVENT_MAPS:
+        return has_pid ? maps_handle(target, event) : NULL;
     case EVENT_LOSS:
         if (event->loss.kind == LOSS_SIDEBAND && event->loss.count > 0)
             target->has_lost_events = true;

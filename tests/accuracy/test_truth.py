@@ -188,6 +188,16 @@ def test_callbacks_and_variable_frames_keep_their_callers(cprofiler, workload, t
     assert_complete(got)
 
 
+def test_ptrace_engine_has_the_same_shares(cprofiler, workload, tmp_path):
+    """50 samples a second, each standing for the CPU time since the one before: the sum is exact but for
+    what the target did after the last look."""
+    got = record(cprofiler, tmp_path, [workload("shares"), 8], flags=["--engine", "ptrace"])
+    assert got.summary["engine"] == "ptrace" and got.summary["hz"] == 50
+    assert_shares(got, 0.12)  # 400 samples: 5 sigma
+    assert 0.9 <= got.cpu_ratio <= 1.02
+    assert_complete(got)
+
+
 @pytest.mark.parametrize("variant", ["static", "static-pie", "nonpie", "pie", "stripped"])
 def test_every_kind_of_binary_has_the_same_shares(cprofiler, workload, tmp_path, variant):
     got = record(cprofiler, tmp_path, [workload(f"shares-{variant}"), 5], hz=799)  # 3 points: 4 sigma

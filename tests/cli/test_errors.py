@@ -292,14 +292,30 @@ def refuse_system_calls(errno_value, *numbers):
     return install
 
 
-PERF_EVENT_OPEN, BPF = 298, 321
+PERF_EVENT_OPEN, BPF, PTRACE = 298, 321, 101
 
 
 @pytest.mark.parametrize("errno_value", [1, 13, 38], ids=["EPERM", "EACCES", "ENOSYS"])
-def test_kernel_without_perf_events_is_named(cprofiler, tmp_path, errno_value):
-    done = cprofiler("record", "-o", tmp_path / "p", "--", "touch", tmp_path / "ran",
+def test_kernel_without_perf_events_falls_back_to_ptrace(cprofiler, workload, tmp_path, errno_value):
+    done = cprofiler("record", "-o", tmp_path / "p", "--", workload("shares"), "1.5",
                      preexec_fn=refuse_system_calls(errno_value, PERF_EVENT_OPEN, BPF))
+    assert done.returncode == 0, done.stderr
+    assert b"engine ptrace" in done.stderr and b"perf" in done.stderr.split(b"engine ptrace")[1]
+    assert Profile(tmp_path / "p").cum()["burn_sixty"] > 0
+
+
+@pytest.mark.parametrize("errno_value", [1, 13, 38], ids=["EPERM", "EACCES", "ENOSYS"])
+def test_kernel_without_perf_events_and_ptrace_is_named(cprofiler, tmp_path, errno_value):
+    done = cprofiler("record", "-o", tmp_path / "p", "--", "touch", tmp_path / "ran",
+                     preexec_fn=refuse_system_calls(errno_value, PERF_EVENT_OPEN, BPF, PTRACE))
     assert_refused(done, "perf")
+    assert not list(tmp_path.iterdir())
+
+
+def test_forced_ptrace_engine_that_is_refused_is_named(cprofiler, tmp_path):
+    done = cprofiler("record", "--engine", "ptrace", "-o", tmp_path / "p", "--", "touch", tmp_path / "ran",
+                     preexec_fn=refuse_system_calls(1, PTRACE))
+    assert_refused(done, "ptrace is refused")
     assert not list(tmp_path.iterdir())
 
 

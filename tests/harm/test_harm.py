@@ -7,34 +7,10 @@ import time
 
 import pytest
 
-from harness import processes, workloads
+from harness import processes
 from harness.pprof import Profile
 from harness.recording import attach, finish, record
-
-WORK = "900"  # millions of rounds in each of two threads of `steady`: about three seconds
-
-
-@pytest.fixture(scope="module")
-def right_answer(workload):
-    """What `steady` says when nobody looks."""
-    done = subprocess.run([workload("steady"), WORK], check=True, stdout=subprocess.PIPE, timeout=60)
-    return workloads.truth_of(done.stdout)
-
-
-@pytest.fixture
-def steady(workload):
-    """A running `steady` after its first line."""
-    with processes.running([workload("steady"), WORK], stdout=subprocess.PIPE) as target:
-        assert target.stdout.readline() == b"ready\n"
-        assert processes.wait_until(lambda: len(processes.threads(target.pid)) == 2)
-        time.sleep(0.1)
-        yield target
-
-
-def assert_right(stdout, right_answer):
-    truth = workloads.truth_of(stdout)
-    assert (truth["result"], truth["num_signals"]) == (right_answer["result"], right_answer["num_signals"])
-
+from harness.steady import WORK, assert_right
 
 def writers_of(file):
     """Processes whose stdout is `file`."""

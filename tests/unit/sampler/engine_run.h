@@ -31,6 +31,7 @@ struct engine_run {
     bool saw_exec, saw_mmap;
     uint64_t cpu_ns;  /* of the workload and its children, from wait4 */
     uint64_t wall_ns; /* from its start to its end */
+    int status;       /* how it ended, as of waitpid(2) */
     struct sampler_info info;
 };
 
@@ -119,6 +120,15 @@ static inline pid_t start_workload(void (*work)(void), int *go_fd_ret)
     return pid;
 }
 
+/* Stops of a traced child are the engine's. */
+static inline bool has_exited(pid_t pid)
+{
+    siginfo_t info = {.si_pid = 0};
+
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | WNOHANG) == 0 &&
+           info.si_pid == pid && info.si_code != CLD_TRAPPED;
+}
+
 /* Drains until the workload ends, then stops and drains the rest. */
 static inline struct error *follow_workload(const struct sampler_ops *ops, struct sampler *sampler,
                                             struct engine_run *run)
@@ -128,17 +138,19 @@ static inline struct error *follow_workload(const struct sampler_ops *ops, struc
     struct error *err = NULL;
     struct rusage usage;
     size_t num_samples;
-    int status;
+    int status = 0;
 
-    while (!err && wait4(run->pid, &status, WNOHANG, &usage) == 0) {
+    while (!err && !has_exited(run->pid)) {
         poll(&poll_fd, 1, 50);
         err = ops->drain(sampler, false, count_event, run, &num_samples);
     }
+    wait4(run->pid, &status, 0, &usage);
     run->wall_ns = clock_monotonic_ns() - start_ns;
     ops->stop(sampler);
     if (!err)
         err = ops->drain(sampler, true, count_event, run, &num_samples);
     ops->info(sampler, &run->info);
+    run->status = status;
     run->cpu_ns = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000 +
                   (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000;
     return err;
