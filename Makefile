@@ -44,7 +44,7 @@ WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(if 
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 ALL_CPPFLAGS := -I. -I$(O) -D_GNU_SOURCE -DCPROFILER_VERSION='"$(VERSION)"' -DHAVE_BPF=$(BPF) $(CPPFLAGS)
 ALL_CFLAGS := -std=gnu17 $(OPT) $(WARN) $(SANFLAGS) $(CFLAGS)
-ALL_LDLIBS := -ldw -lelf -lprotobuf-c -lz -ldeflate -llzma -lzstd -liberty -lm $(LDLIBS)
+ALL_LDLIBS := -lelf -lprotobuf-c -lz -ldeflate -llzma -lzstd -liberty -lm $(LDLIBS)
 PYTEST   = O=$(abspath $(O)) $(PYTHON) -B -m pytest -p no:cacheprovider
 COMPILE  = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d
 
@@ -94,7 +94,7 @@ quote = '$(subst ','\'',$(1))'
 unit: $(UNIT_BINS)
 $(O)/tests/%: tests/%.c $(O)/libcprofiler.a
 	$(call say,TEST,$@)
-	$(Q)mkdir -p $(@D) && $(COMPILE) -o $@ $< $(O)/libcprofiler.a -lcmocka $(LDFLAGS) $(ALL_LDLIBS) $(PEER_LIBS)
+	$(Q)mkdir -p $(@D) && $(COMPILE) -o $@ $< $(O)/libcprofiler.a -lcmocka -ldw $(LDFLAGS) $(ALL_LDLIBS) $(PEER_LIBS)
 $(O)/tests/bench/bench_unwind $(O)/tests/accuracy/compare_unwind: PEER_LIBS := -lunwind-x86_64 -lunwind
 $(O)/tests/unit/sampler/test_btf_offset: PEER_LIBS := $(if $(filter 1,$(BPF)),-lbpf)
 

@@ -189,7 +189,7 @@ static void choose_dwarf(struct debug_files *files)
 
     if (!elf || !elf_file_has_dwarf(elf))
         return;
-    if (elf_file_debug_bytes(elf, &info_bytes) > DEBUG_FILES_MAX_BYTES ||
+    if (elf_file_packed_debug_bytes(elf, &info_bytes) > DEBUG_FILES_MAX_BYTES ||
         info_bytes > DEBUG_FILES_MAX_INFO_BYTES) {
         files->is_too_large = true;
         log_warning("%s: debug info of %llu MB is not read, names only", files->module->path,
@@ -316,7 +316,6 @@ void debug_files_close(struct debug_files *files)
         close(files->debug_fd);
     if (files->alt_fd >= 0)
         close(files->alt_fd);
-    elf_file_free_buffers(files->buffers);
     free(files->mini_image);
     free(files->debug_path);
     for (size_t i = 0; i < files->num_dirs; i++)

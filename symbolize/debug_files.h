@@ -18,7 +18,8 @@
 #include "base/error.h"
 #include "target/module.h"
 
-/* Largest debug info we read: more costs over a GB of memory in libdw. */
+/* Largest compressed debug info we read, inflated: it has to be in memory while its module is
+ * named. What is not compressed is mapped and costs nothing. */
 #define DEBUG_FILES_MAX_INFO_BYTES ((uint64_t)512 << 20)
 #define DEBUG_FILES_MAX_BYTES ((uint64_t)1536 << 20)
 
@@ -26,11 +27,11 @@ struct debug_files {
     const struct module *module;
     char **dirs; /* debug directories: those of the user, then /usr/lib/debug */
     size_t num_dirs;
-    Elf *main;  /* the module itself, by a handle of our own: libdw inflates sections in place */
-    Elf *debug; /* separate debug file, NULL = none */
-    Elf *alt;   /* dwz file, NULL = none */
-    Elf *mini;  /* MiniDebugInfo, only when there is neither a .symtab nor a debug file */
-    Elf *dwarf; /* main or debug, whichever has DWARF that may be read; NULL = neither */
+    Elf *main;         /* the module itself, by a handle of our own */
+    Elf *debug;        /* separate debug file, NULL = none */
+    Elf *alt;          /* dwz file, NULL = none */
+    Elf *mini;         /* MiniDebugInfo, only when there is neither a .symtab nor a debug file */
+    Elf *dwarf;        /* main or debug, whichever has DWARF that may be read; NULL = neither */
     char *debug_path;  /* as opened, below debug_root; NULL = none */
     bool is_go;        /* a Go program: names are not mangled, "." has a meaning of its own */
     bool is_too_large; /* there is DWARF, but beyond the limits above */
@@ -38,7 +39,6 @@ struct debug_files {
     int debug_fd;
     int alt_fd;
     char *mini_image;
-    void *buffers; /* inflated zstd sections */
 };
 
 /* Opens all files of a module. A missing or unfit debug file is no error.
@@ -49,8 +49,7 @@ struct debug_files {
 struct error *debug_files_open(const struct module *module, const char *debug_dir,
                                struct debug_files **files_ret) MUST_CHECK;
 
-/* Makes files->dwarf ready for libdw, once: inflates what is compressed and finds the dwz file.
- * Done only when debug info is asked for; afterwards files->dwarf is NULL when it cannot be read.
+/* Finds the dwz file of files->dwarf, once: only when debug info is asked for.
  * Returns: NULL or error_no_memory. */
 struct error *debug_files_load_dwarf(struct debug_files *files) MUST_CHECK;
 

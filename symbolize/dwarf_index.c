@@ -376,7 +376,8 @@ static struct error *find_split(struct dwarf_index *index, struct dwarf_unit *sk
     struct error *err;
 
     if (!index->split_files)
-        RETURN_IF_ERROR(split_files_create(index->files, &index->split_files));
+        RETURN_IF_ERROR(
+            split_files_create(index->files, index->main.file.budget, &index->split_files));
     err = split_files_find(index->split_files, &request, unit_ret, is_found_ret);
     if (!err && !*is_found_ret)
         log_info("%s: split debug info %s is missing", index->files->module->path,

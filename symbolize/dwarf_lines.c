@@ -116,8 +116,7 @@ static bool read_entry(const struct dwarf_unit *unit, struct dwarf_format format
             return false;
         if (entry->fields[i].content == DW_LNCT_path) {
             name->bytes = dwarf_unit_string(unit, &value, &num_bytes);
-            if (name->bytes && num_bytes < NAME_MAX_BYTES)
-                name->num_bytes = (uint32_t)num_bytes;
+            name->num_bytes = name->bytes && num_bytes < NAME_MAX_BYTES ? (uint32_t)num_bytes : 0;
         } else if (entry->fields[i].content == DW_LNCT_directory_index) {
             name->dir = value.number > UINT32_MAX ? 0 : (uint32_t)value.number;
         }

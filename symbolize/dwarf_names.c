@@ -1,7 +1,12 @@
 #include "symbolize/dwarf_names.h"
 
 #include <dwarf.h>
+#include <string.h>
 
+#include "symbolize/dwarf_scan.h"
+
+#define PARENTS_MAX 64
+#define QUALIFIED_MAX_BYTES ((size_t)1024) /* of what is put before a name */
 #define ORIGIN_MAX_STEPS 16 /* abstract_origin -> specification -> ...: 3 in practice */
 
 /* The attributes of a function that matter. */
@@ -21,6 +26,7 @@ enum wanted {
 struct found {
     struct dwarf_value value; /* form 0: not found */
     struct dwarf_unit *unit;
+    uint64_t die;
 };
 
 static enum wanted wanted_of(unsigned name)
@@ -75,7 +81,7 @@ static void read_die(struct dwarf_index *index, struct dwarf_unit *unit, uint64_
         }
         if (!dwarf_form_read(&bytes, attr->form, attr->implicit, unit->format, &value))
             return;
-        found[wanted] = (struct found){.value = value, .unit = unit};
+        found[wanted] = (struct found){.value = value, .unit = unit, .die = die};
     }
 }
 
@@ -148,6 +154,147 @@ struct dwarf_line_table *dwarf_unit_lines(struct dwarf_unit *unit)
     return unit->lines;
 }
 
+/* Languages in which functions are members of something, and one that the linker does not see has
+ * but its plain name in DW_AT_name. */
+static bool has_qualified_names(int language)
+{
+    switch (language) {
+    case DW_LANG_C_plus_plus:
+    case DW_LANG_C_plus_plus_03:
+    case DW_LANG_C_plus_plus_11:
+    case DW_LANG_C_plus_plus_14:
+    case DW_LANG_Rust:
+    case 0x2b: /* DW_LANG_C_plus_plus_17 */
+    case 0x2e: /* DW_LANG_C_plus_plus_20 */
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* What is around a DIE, from the outermost on. */
+struct parents {
+    struct {
+        uint64_t die;
+        uint16_t tag;
+    } levels[PARENTS_MAX];
+    size_t num;
+};
+
+/* Finds what is around a DIE: moves towards it from the root of the unit, over all that ends
+ * before. Returns: false when it is not there. */
+static bool find_parents(struct dwarf_index *index, const struct found *name,
+                         struct parents *parents)
+{
+    const struct dwarf_abbrev *abbrev;
+    struct dwarf_scan scan;
+    uint64_t die;
+
+    parents->num = 0;
+    if (!dwarf_scan_start(&scan, &index->abbrevs, name->unit))
+        return false;
+    while (dwarf_scan_next(&scan, &die, &abbrev) && die <= name->die) {
+        uint64_t sibling;
+
+        if (die == name->die)
+            return abbrev != NULL;
+        if (!abbrev && parents->num == 0)
+            return false;
+        if (!abbrev) {
+            parents->num--;
+            continue;
+        }
+        if (!abbrev->has_children)
+            continue;
+        sibling = dwarf_scan_sibling(&scan);
+        if (sibling > 0 && sibling <= name->die) {
+            scan.bytes.at = scan.section + sibling;
+            continue;
+        }
+        if (parents->num == PARENTS_MAX)
+            return false;
+        parents->levels[parents->num].die = die;
+        parents->levels[parents->num++].tag = abbrev->tag;
+    }
+    return false;
+}
+
+/* What stands for a nameless parent. Returns: NULL for what is no part of a name. */
+static const char *nameless(uint16_t tag)
+{
+    switch (tag) {
+    case DW_TAG_namespace:
+        return "(anonymous namespace)";
+    case DW_TAG_class_type:
+    case DW_TAG_structure_type:
+        return "(anonymous class)";
+    case DW_TAG_union_type:
+        return "(anonymous union)";
+    case DW_TAG_enumeration_type:
+    case DW_TAG_subprogram:
+        return "(anonymous)";
+    default:
+        return NULL;
+    }
+}
+
+/* Appends "part::" as far as there is room. */
+static size_t append_part(char *name, size_t num_bytes, const char *part, size_t part_bytes)
+{
+    if (part_bytes + 2 > QUALIFIED_MAX_BYTES - num_bytes)
+        return num_bytes;
+    memcpy(name + num_bytes, part, part_bytes);
+    memcpy(name + num_bytes + part_bytes, "::", 2);
+    return num_bytes + part_bytes + 2;
+}
+
+/* Makes "namespace::class::function" of a name. Returns: it; NULL when out of memory. */
+static const char *qualified_name(struct dwarf_index *index, const struct found *name,
+                                  struct arena *arena)
+{
+    size_t name_bytes;
+    const char *plain = dwarf_unit_string(name->unit, &name->value, &name_bytes);
+    char *qualified = arena_alloc(arena, QUALIFIED_MAX_BYTES + (plain ? name_bytes : 0) + 1);
+    struct parents parents;
+    size_t num_bytes = 0;
+
+    if (!qualified || !plain)
+        return plain ? NULL : "";
+    if (!find_parents(index, name, &parents))
+        parents.num = 0;
+    /* Level 0 is the unit. */
+    for (size_t i = 1; i < parents.num; i++) {
+        const char *part = nameless(parents.levels[i].tag);
+        struct found found[WANTED_NUM] = {0};
+        size_t part_bytes = 0;
+
+        if (!part)
+            continue;
+        read_all(index, name->unit, parents.levels[i].die, found);
+        if (found[WANTED_NAME].value.form)
+            part =
+                dwarf_unit_string(found[WANTED_NAME].unit, &found[WANTED_NAME].value, &part_bytes);
+        else
+            part_bytes = strlen(part);
+        if (part)
+            num_bytes = append_part(qualified, num_bytes, part, part_bytes);
+    }
+    memcpy(qualified + num_bytes, plain, name_bytes);
+    qualified[num_bytes + name_bytes] = '\0';
+    return qualified;
+}
+
+static const char *name_of(struct dwarf_index *index, const struct found *found,
+                           struct arena *arena)
+{
+    const struct found *name = &found[WANTED_NAME];
+
+    if (name->value.form && !found[WANTED_LINKAGE_NAME].value.form &&
+        has_qualified_names(name->unit->language))
+        return qualified_name(index, name, arena);
+    return string_of(name, arena);
+}
+
 static const char *path_of(const struct found *found, struct arena *arena)
 {
     struct dwarf_line_table *lines = found->value.form ? dwarf_unit_lines(found->unit) : NULL;
@@ -165,7 +312,7 @@ struct dwarf_function *dwarf_function_read(struct dwarf_index *index, struct dwa
         return NULL;
     read_all(index, unit, die, found);
     *function = (struct dwarf_function){
-        .name = string_of(&found[WANTED_NAME], arena),
+        .name = name_of(index, found, arena),
         .linkage_name = string_of(&found[WANTED_LINKAGE_NAME], arena),
         .decl_path = path_of(&found[WANTED_DECL_FILE], arena),
         .call_path = path_of(&found[WANTED_CALL_FILE], arena),

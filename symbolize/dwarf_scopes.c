@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "base/array.h"
-#include "base/compiler.h"
 #include "symbolize/dwarf_ranges.h"
+#include "symbolize/dwarf_scan.h"
 
 #define SCOPES_MAX_DEPTH 512
 #define SCOPES_MAX ((size_t)1 << 20)
@@ -20,16 +20,12 @@ struct walk_level {
 struct walk {
     struct dwarf_scopes *scopes;
     struct dwarf_unit *unit;
-    const struct dwarf_abbrevs *abbrevs;
-    struct dwarf_budget *budget;
+    struct dwarf_scan scan;
     struct dwarf_places places;
     struct dwarf_found_scope *found;
-    const uint8_t *section;   /* offset 0 of .debug_info */
-    struct dwarf_bytes bytes; /* at the next DIE */
     bool is_c;
     bool is_thorough;   /* enter also functions that cover no place */
     bool has_passed_by; /* some function was not entered */
-    struct dwarf_value kept[DWARF_SCAN_NUM_SLOTS];
     size_t depth;
     struct walk_level levels[SCOPES_MAX_DEPTH];
 };
@@ -78,102 +74,6 @@ static bool is_container(const struct walk *walk, unsigned tag)
     }
 }
 
-static bool skip_uleb(struct dwarf_bytes *bytes)
-{
-    while (bytes->at < bytes->limit) {
-        if (!(*bytes->at++ & 0x80))
-            return true;
-    }
-    return dwarf_bytes_fail(bytes);
-}
-
-/* Moves over the attributes of a DIE, keeping those that a walk wants. */
-static bool scan_attrs(struct walk *walk, const struct dwarf_abbrev *abbrev)
-{
-    const struct dwarf_scan_step *steps = &walk->abbrevs->steps[abbrev->first_step];
-    struct dwarf_bytes *bytes = &walk->bytes;
-
-    for (size_t i = 0; i < DWARF_SCAN_NUM_SLOTS; i++)
-        walk->kept[i].form = 0;
-    for (uint32_t i = 0; i < abbrev->num_steps; i++) {
-        const struct dwarf_scan_step *step = &steps[i];
-
-        switch (step->kind) {
-        case DWARF_SCAN_SKIP:
-            dwarf_bytes_skip(bytes, (uint64_t)step->number);
-            break;
-        case DWARF_SCAN_SKIP_ULEB:
-            skip_uleb(bytes);
-            break;
-        case DWARF_SCAN_SKIP_FORM:
-            dwarf_form_skip(bytes, step->form, walk->unit->format);
-            break;
-        default:
-            dwarf_form_read(bytes, step->form, step->number, walk->unit->format,
-                            &walk->kept[step->kind]);
-        }
-    }
-    return !bytes->is_bad;
-}
-
-/* Reads the code of the next DIE. abbrev_ret: NULL for the end of a list of siblings.
- * Returns: false at the end of the unit, or of what makes sense. */
-static bool next_abbrev(struct walk *walk, const struct dwarf_abbrev **abbrev_ret)
-{
-    uint64_t code;
-
-    *abbrev_ret = NULL;
-    if (walk->bytes.at >= walk->bytes.limit || !dwarf_budget_take(walk->budget, 1))
-        return false;
-    code = *walk->bytes.at;
-    if (LIKELY(code < 0x80))
-        walk->bytes.at++;
-    else
-        code = dwarf_bytes_read_uleb(&walk->bytes);
-    if (code == 0)
-        return !walk->bytes.is_bad;
-    *abbrev_ret = dwarf_abbrevs_find(walk->abbrevs, code);
-    return *abbrev_ret != NULL;
-}
-
-/* Goes to the next sibling when the DIE tells where it is: only forward, never round in circles. */
-static bool jump_to_sibling(struct walk *walk)
-{
-    const struct dwarf_value *sibling = &walk->kept[DWARF_SCAN_SIBLING];
-    uint64_t here = (uint64_t)(walk->bytes.at - walk->section);
-    uint64_t target;
-
-    if (!sibling->form || sibling->form == DW_FORM_ref_addr ||
-        __builtin_add_overflow(walk->unit->offset, sibling->number, &target) || target < here ||
-        target >= walk->unit->limit)
-        return false;
-    walk->bytes.at = walk->section + target;
-    return true;
-}
-
-/* Moves over all children of the DIE just scanned. */
-static bool skip_children(struct walk *walk)
-{
-    const struct dwarf_abbrev *abbrev;
-    uint64_t depth = 1;
-
-    if (jump_to_sibling(walk))
-        return true;
-    while (depth > 0) {
-        if (!next_abbrev(walk, &abbrev))
-            return false;
-        if (!abbrev) {
-            depth--;
-            continue;
-        }
-        if (!scan_attrs(walk, abbrev))
-            return false;
-        if (abbrev->has_children && !jump_to_sibling(walk))
-            depth++;
-    }
-    return true;
-}
-
 /* Gives the places in one range to a scope. Deeper scopes win over shallower ones; of two functions
  * that claim the same bytes (identical code folded by the linker), the first.
  * Returns: whether there were any. */
@@ -195,9 +95,9 @@ static bool claim(struct walk *walk, uint64_t start, uint64_t limit, uint32_t sc
 static bool claim_all(struct walk *walk, uint32_t scope, uint32_t rank, bool *has_code_ret)
 {
     const struct dwarf_code code = {
-        .low = walk->kept[DWARF_SCAN_LOW],
-        .high = walk->kept[DWARF_SCAN_HIGH],
-        .ranges = walk->kept[DWARF_SCAN_RANGES],
+        .low = walk->scan.kept[DWARF_SCAN_LOW],
+        .high = walk->scan.kept[DWARF_SCAN_HIGH],
+        .ranges = walk->scan.kept[DWARF_SCAN_RANGES],
     };
     struct dwarf_ranges ranges;
     uint64_t start;
@@ -260,26 +160,22 @@ static struct error *visit(struct walk *walk, const struct dwarf_abbrev *abbrev,
 
 static struct error *walk_unit(struct walk *walk)
 {
+    struct dwarf_scan *scan = &walk->scan;
     const struct dwarf_abbrev *abbrev;
     bool has_root = false;
+    uint64_t die;
 
     walk->depth = 0;
-    while (walk->bytes.at < walk->bytes.limit) {
-        uint64_t die = (uint64_t)(walk->bytes.at - walk->section);
-        struct walk_level child;
+    while (dwarf_scan_next(scan, &die, &abbrev)) {
+        struct walk_level child = walk->levels[walk->depth];
         bool descend = true;
 
-        if (!next_abbrev(walk, &abbrev))
-            return NULL;
         if (!abbrev) {
             if (walk->depth <= 1)
                 return NULL;
             walk->depth--;
             continue;
         }
-        if (!scan_attrs(walk, abbrev))
-            return NULL;
-        child = walk->levels[walk->depth];
         if (has_root)
             RETURN_IF_ERROR(visit(walk, abbrev, die, &child, &descend));
         has_root = true;
@@ -287,7 +183,7 @@ static struct error *walk_unit(struct walk *walk)
             continue;
         if (descend && walk->depth + 1 < SCOPES_MAX_DEPTH)
             walk->levels[++walk->depth] = child;
-        else if (!skip_children(walk))
+        else if (!dwarf_scan_skip_children(scan))
             return NULL;
     }
     return NULL;
@@ -309,7 +205,6 @@ struct error *dwarf_scopes_walk(struct dwarf_scopes *scopes, struct dwarf_abbrev
                                 struct dwarf_found_scope *found)
 {
     CLEANUP(free) struct walk *walk = calloc(1, sizeof(*walk));
-    struct dwarf_bytes bytes = dwarf_unit_bytes(unit, unit->root);
 
     for (size_t i = 0; i < places.num; i++)
         found[i] = (struct dwarf_found_scope){.scope = DWARF_SCOPE_NONE};
@@ -317,20 +212,15 @@ struct error *dwarf_scopes_walk(struct dwarf_scopes *scopes, struct dwarf_abbrev
         return &error_no_memory;
     *walk = (struct walk){.scopes = scopes,
                           .unit = unit,
-                          .budget = unit->file->budget,
                           .places = places,
                           .found = found,
-                          .bytes = bytes,
                           .is_c = dwarf_language_is_c_family(unit->language)};
-    walk->abbrevs = dwarf_abbrevs_get(cache, unit->file, unit->abbrev_offset, unit->format);
-    if (!walk->abbrevs || bytes.is_bad)
-        return walk->abbrevs ? NULL : &error_no_memory;
-    walk->section = bytes.at - unit->root;
     walk->levels[0].scope = DWARF_SCOPE_NONE;
-    RETURN_IF_ERROR(walk_unit(walk));
-    if (!walk->has_passed_by || are_all_found(walk))
+    if (!dwarf_scan_start(&walk->scan, cache, unit))
         return NULL;
-    walk->bytes = bytes;
+    RETURN_IF_ERROR(walk_unit(walk));
+    if (!walk->has_passed_by || are_all_found(walk) || !dwarf_scan_start(&walk->scan, cache, unit))
+        return NULL;
     walk->is_thorough = true;
     return walk_unit(walk);
 }

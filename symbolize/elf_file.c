@@ -1,19 +1,7 @@
 #include "symbolize/elf_file.h"
 
-#include <libdeflate.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zstd.h>
-
-#ifndef ELFCOMPRESS_ZSTD
-#define ELFCOMPRESS_ZSTD 2 /* gabi, after glibc 2.36's elf.h */
-#endif
-
-/* Header of an inflated buffer: a chain, so that the caller keeps one pointer. */
-struct inflated {
-    struct inflated *next;
-    max_align_t bytes[];
-};
 
 Elf *elf_file_open(int fd)
 {
@@ -110,7 +98,7 @@ static uint64_t zdebug_size(Elf_Scn *scn, uint64_t sh_size)
     return size;
 }
 
-uint64_t elf_file_debug_bytes(Elf *elf, uint64_t *info_bytes_ret)
+uint64_t elf_file_packed_debug_bytes(Elf *elf, uint64_t *info_bytes_ret)
 {
     size_t names;
     uint64_t total = 0;
@@ -130,11 +118,11 @@ uint64_t elf_file_debug_bytes(Elf *elf, uint64_t *info_bytes_ret)
         name = elf_strptr(elf, names, shdr.sh_name);
         if (!name || (strncmp(name, ".debug_", 7) && strncmp(name, ".zdebug_", 8)))
             continue;
-        size = shdr.sh_size;
+        size = 0;
         if ((shdr.sh_flags & SHF_COMPRESSED) && gelf_getchdr(scn, &chdr))
             size = chdr.ch_size;
         else if (name[1] == 'z')
-            size = zdebug_size(scn, size);
+            size = zdebug_size(scn, shdr.sh_size);
         if (!strcmp(name, ".debug_info") || !strcmp(name, ".zdebug_info"))
             *info_bytes_ret = size;
         if (__builtin_add_overflow(total, size, &total))
@@ -194,122 +182,4 @@ size_t elf_file_build_id(Elf *elf, uint8_t *build_id)
             return num_bytes;
     }
     return 0;
-}
-
-/* Inflates one section. Returns: false for damaged input. */
-static bool inflate_bytes(uint32_t type, const void *from, size_t from_bytes, void *to,
-                          size_t to_bytes)
-{
-    if (type == ELFCOMPRESS_ZSTD) {
-        size_t num_bytes = ZSTD_decompress(to, to_bytes, from, from_bytes);
-        return !ZSTD_isError(num_bytes) && num_bytes == to_bytes;
-    }
-    struct libdeflate_decompressor *decompressor = libdeflate_alloc_decompressor();
-    enum libdeflate_result result = LIBDEFLATE_BAD_DATA;
-
-    if (decompressor)
-        result = libdeflate_zlib_decompress(decompressor, from, from_bytes, to, to_bytes, NULL);
-    libdeflate_free_decompressor(decompressor);
-    return result == LIBDEFLATE_SUCCESS;
-}
-
-static bool is_inflatable(const GElf_Chdr *chdr)
-{
-    return chdr->ch_type == ELFCOMPRESS_ZSTD || chdr->ch_type == ELFCOMPRESS_ZLIB;
-}
-
-static struct error *inflate_section(Elf_Scn *scn, const GElf_Chdr *chdr, void **buffers)
-{
-    Elf_Data *data = elf_getdata(scn, NULL);
-    struct inflated *inflated;
-    GElf_Shdr shdr;
-
-    if (!data || !data->d_buf || data->d_size <= sizeof(Elf64_Chdr) || !gelf_getshdr(scn, &shdr))
-        return error_create(ERROR_FAILED, NULL, "a compressed section is cut");
-    /* deflate reaches 1032:1 at most, zstd in practice as well: do not reserve what cannot come. */
-    if (chdr->ch_size / 1100 > data->d_size)
-        return error_create(ERROR_FAILED, NULL, "a compressed section lies about its size");
-    inflated = malloc(sizeof(*inflated) + chdr->ch_size + 1);
-    if (!inflated)
-        return &error_no_memory;
-    inflated->next = *buffers;
-    *buffers = inflated;
-    if (!inflate_bytes(chdr->ch_type, (char *)data->d_buf + sizeof(Elf64_Chdr),
-                       data->d_size - sizeof(Elf64_Chdr), inflated->bytes, chdr->ch_size))
-        return error_create(ERROR_FAILED, NULL, "a compressed section is damaged");
-    shdr.sh_flags &= ~(uint64_t)SHF_COMPRESSED;
-    shdr.sh_size = chdr->ch_size;
-    shdr.sh_addralign = chdr->ch_addralign;
-    if (!gelf_update_shdr(scn, &shdr))
-        return error_create(ERROR_FAILED, NULL, "libelf: %s", elf_errmsg(-1));
-    data->d_buf = inflated->bytes;
-    data->d_size = chdr->ch_size;
-    data->d_type = ELF_T_BYTE;
-    return NULL;
-}
-
-/* Debug sections that tell of variables, macros or look-up tables we do not trust. */
-static bool is_unused_section(const char *name)
-{
-    static const char *const unused[] = {"loc",      "loclists",     "aranges",     "frame",
-                                         "macro",    "macinfo",      "names",       "pubnames",
-                                         "pubtypes", "gnu_pubnames", "gnu_pubtypes"};
-    const char *kind = strchr(name, '_');
-
-    for (size_t i = 0; i < ARRAY_LENGTH(unused); i++) {
-        if (!strcmp(kind + 1, unused[i]))
-            return true;
-    }
-    return false;
-}
-
-static struct error *prepare_section(Elf *elf, Elf_Scn *scn, size_t names, uint64_t max_bytes,
-                                     uint64_t *total, void **buffers)
-{
-    GElf_Shdr shdr;
-    GElf_Chdr chdr;
-    const char *name;
-
-    if (!gelf_getshdr(scn, &shdr) || shdr.sh_type == SHT_NOBITS)
-        return NULL;
-    name = elf_strptr(elf, names, shdr.sh_name);
-    if (!name || (strncmp(name, ".debug_", 7) && strncmp(name, ".zdebug_", 8)))
-        return NULL;
-    if (is_unused_section(name)) {
-        shdr.sh_type = SHT_NOBITS; /* libdw passes over those */
-        if (!gelf_update_shdr(scn, &shdr))
-            return error_create(ERROR_FAILED, NULL, "libelf: %s", elf_errmsg(-1));
-        return NULL;
-    }
-    if (!(shdr.sh_flags & SHF_COMPRESSED) || !gelf_getchdr(scn, &chdr) || !is_inflatable(&chdr))
-        return NULL;
-    if (__builtin_add_overflow(*total, chdr.ch_size, total) || *total > max_bytes)
-        return error_create(ERROR_FAILED, NULL, "compressed sections inflate to over %llu MB",
-                            (unsigned long long)(max_bytes >> 20));
-    return inflate_section(scn, &chdr, buffers);
-}
-
-struct error *elf_file_prepare_dwarf(Elf *elf, uint64_t max_bytes, void **buffers)
-{
-    uint64_t total = 0;
-    size_t names;
-    Elf_Scn *scn = NULL;
-
-    if (elf_getshdrstrndx(elf, &names) < 0)
-        return NULL;
-    while ((scn = elf_nextscn(elf, scn)))
-        RETURN_IF_ERROR(prepare_section(elf, scn, names, max_bytes, &total, buffers));
-    return NULL;
-}
-
-void elf_file_free_buffers(void *buffers)
-{
-    struct inflated *inflated = buffers;
-
-    while (inflated) {
-        struct inflated *next = inflated->next;
-
-        free(inflated);
-        inflated = next;
-    }
 }

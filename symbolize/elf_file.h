@@ -1,4 +1,4 @@
-/* Small readers over libelf: sections by name, build-id, links to debug files, zstd sections.
+/* Small readers over libelf: sections by name, build-id, links to debug files.
  *
  * Not symbols and not DWARF. Every size and offset from the file is checked before use.
  * Ownership: bytes belong to the Elf handle. Threads: none. Source: elf(5), gabi, libelf.
@@ -33,27 +33,16 @@ Elf_Scn *elf_file_section_of_type(Elf *elf, uint32_t type, GElf_Shdr *shdr_ret);
 bool elf_file_section_bytes(Elf *elf, const char *name, const uint8_t **bytes_ret,
                             size_t *num_bytes_ret);
 
-/* Tells whether the file holds DWARF that libdw can read: a .debug_info or .zdebug_info with bytes.
+/* Tells whether the file holds DWARF: a .debug_info or .zdebug_info with bytes.
  */
 bool elf_file_has_dwarf(Elf *elf);
 
-/* Tells how large the debug sections are once inflated.
+/* Tells how large the compressed debug sections are once inflated: what they would cost in memory.
  * info_bytes_ret: .debug_info alone. Returns: all .debug_* and .zdebug_* together. */
-uint64_t elf_file_debug_bytes(Elf *elf, uint64_t *info_bytes_ret);
+uint64_t elf_file_packed_debug_bytes(Elf *elf, uint64_t *info_bytes_ret);
 
 /* Reads the build-id note. build_id: room for ELF_FILE_MAX_BUILD_ID_BYTES bytes.
  * Returns: its length, 0 when there is none. */
 size_t elf_file_build_id(Elf *elf, uint8_t *build_id);
-
-/* Prepares the debug sections for libdw: those we never read are hidden from it, so that it does
- * not inflate them; those compressed with zstd (which libdw 0.188 does not know) and zlib (which
- * libdeflate does in less than half the time) are inflated in place. The inflated bytes are chained
- * to `buffers`, to be freed with elf_file_free_buffers() after elf_end(). elf: from
- * elf_file_open(). max_bytes: limit for all together. Returns: NULL; error_no_memory; ERROR_FAILED
- * for a section that is damaged or too large. */
-struct error *elf_file_prepare_dwarf(Elf *elf, uint64_t max_bytes, void **buffers) MUST_CHECK;
-
-/* Frees what elf_file_prepare_dwarf() allocated. */
-void elf_file_free_buffers(void *buffers);
 
 #endif

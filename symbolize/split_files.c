@@ -1,7 +1,6 @@
 #include "symbolize/split_files.h"
 
 #include <dwarf.h>
-#include <elfutils/libdw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 
 #include "base/array.h"
 #include "base/log.h"
+#include "symbolize/dwarf_unit.h"
 #include "symbolize/dwp_index.h"
 #include "symbolize/elf_file.h"
 #include "symbolize/root_file.h"
@@ -22,13 +22,14 @@
 /* An open .dwo or .dwp file. */
 struct split_file {
     Elf *elf;
-    void *buffers; /* inflated sections */
+    struct dwarf_file dwarf;
     struct split_bytes sections[SPLIT_NUM_SECTIONS];
     struct split_file *next;
 };
 
 struct split_files {
     const struct debug_files *files;
+    struct dwarf_budget *budget;
     struct split_file *opened; /* everything that bytes were given from */
     struct split_file *package;
     struct dwp_index index;
@@ -40,42 +41,35 @@ static void split_file_close(struct split_file *file)
 {
     if (!file)
         return;
+    dwarf_file_deinit(&file->dwarf);
     elf_end(file->elf);
-    elf_file_free_buffers(file->buffers);
     free(file);
 }
 
 DEFINE_CLEANUP(split_file_close, struct split_file *)
 
-static const char *const section_names[SPLIT_NUM_SECTIONS] = {
-    [SPLIT_INFO] = ".debug_info.dwo",         [SPLIT_ABBREV] = ".debug_abbrev.dwo",
-    [SPLIT_LINE] = ".debug_line.dwo",         [SPLIT_STR_OFFSETS] = ".debug_str_offsets.dwo",
-    [SPLIT_RNGLISTS] = ".debug_rnglists.dwo", [SPLIT_STR] = ".debug_str.dwo",
+static const enum dwarf_section_kind kinds[SPLIT_NUM_SECTIONS] = {
+    [SPLIT_INFO] = DWARF_SECTION_INFO,         [SPLIT_ABBREV] = DWARF_SECTION_ABBREV,
+    [SPLIT_LINE] = DWARF_SECTION_LINE,         [SPLIT_STR_OFFSETS] = DWARF_SECTION_STR_OFFSETS,
+    [SPLIT_RNGLISTS] = DWARF_SECTION_RNGLISTS, [SPLIT_STR] = DWARF_SECTION_STR,
 };
 
 /* Finds the bytes of a section, inflating what is compressed still. */
 static void read_section(struct split_file *file, enum split_section section)
 {
-    GElf_Shdr shdr;
-    Elf_Scn *scn = elf_file_section(file->elf, section_names[section], &shdr);
-    size_t num_bytes;
+    const struct dwarf_section *found = dwarf_file_need(&file->dwarf, kinds[section], UINT64_MAX);
 
-    if (!scn || ((shdr.sh_flags & SHF_COMPRESSED) && elf_compress(scn, 0, 0) < 0))
-        return;
-    if (elf_file_section_bytes(file->elf, section_names[section], &file->sections[section].bytes,
-                               &num_bytes))
-        file->sections[section].num_bytes = num_bytes;
+    file->sections[section] =
+        (struct split_bytes){.bytes = found->bytes, .num_bytes = found->num_bytes};
 }
 
 /* Opens a file with split sections. Returns: NULL or error_no_memory; file_ret stays NULL for
  * anything that is no such file. */
 static struct error *split_file_open(const char *root, const char *path,
-                                     struct split_file **file_ret)
+                                     struct dwarf_budget *budget, struct split_file **file_ret)
 {
     CLEANUP(close) int fd = root_file_open(root, path, true, NULL);
     CLEANUP(split_file_close) struct split_file *file = NULL;
-    CLEANUP(error_destroy) struct error *err = NULL;
-    uint64_t info_bytes;
 
     if (fd < 0)
         return NULL;
@@ -84,17 +78,9 @@ static struct error *split_file_open(const char *root, const char *path,
         return &error_no_memory;
     file->elf = elf_file_open(fd);
     /* Thousands of them may be open: the mapping is enough. */
-    if (!file->elf || elf_cntl(file->elf, ELF_C_FDREAD) != 0 ||
-        elf_file_debug_bytes(file->elf, &info_bytes) > DEBUG_FILES_MAX_BYTES ||
-        info_bytes > DEBUG_FILES_MAX_INFO_BYTES)
+    if (!file->elf || elf_cntl(file->elf, ELF_C_FDREAD) != 0)
         return NULL;
-    err = elf_file_prepare_dwarf(file->elf, DEBUG_FILES_MAX_BYTES, &file->buffers);
-    if (err == &error_no_memory)
-        return take_ptr(err);
-    if (err) {
-        log_info("%s%s: %s", root, path, err->message);
-        return NULL;
-    }
+    dwarf_file_init(&file->dwarf, file->elf, true, budget);
     for (size_t i = 0; i < SPLIT_NUM_SECTIONS; i++)
         read_section(file, (enum split_section)i);
     if (file->sections[SPLIT_INFO].num_bytes > 0)
@@ -102,13 +88,15 @@ static struct error *split_file_open(const char *root, const char *path,
     return NULL;
 }
 
-struct error *split_files_create(const struct debug_files *files, struct split_files **split_ret)
+struct error *split_files_create(const struct debug_files *files, struct dwarf_budget *budget,
+                                 struct split_files **split_ret)
 {
     struct split_files *split = calloc(1, sizeof(*split));
 
     if (!split)
         return &error_no_memory;
     split->files = files;
+    split->budget = budget;
     *split_ret = split;
     return NULL;
 }
@@ -149,7 +137,7 @@ static struct error *try_path(struct search *search, const char *path)
 
         if (split->num_opened >= SPLIT_MAX_FILES)
             return NULL;
-        RETURN_IF_ERROR(split_file_open(roots[i], path, &file));
+        RETURN_IF_ERROR(split_file_open(roots[i], path, split->budget, &file));
         if (!file)
             continue;
         if (!search->visit(search->context, file)) {
@@ -264,25 +252,24 @@ struct unit_search {
 static bool take_unit(void *context, struct split_file *file)
 {
     struct unit_search *search = context;
-    Dwarf *dwarf = dwarf_begin_elf(file->elf, DWARF_C_READ, NULL);
-    Dwarf_CU *cu = NULL;
-    Dwarf_Die die;
-    bool is_found = false;
+    uint64_t offset = 0;
 
-    for (size_t i = 0; dwarf && i < SPLIT_MAX_UNITS && !is_found; i++) {
-        uint8_t unit_type;
-        uint64_t id = 0;
+    for (size_t i = 0; i < SPLIT_MAX_UNITS; i++) {
+        struct dwarf_unit unit;
+        bool is_unit = dwarf_unit_read_header(&file->dwarf, offset, &unit);
 
-        if (dwarf_get_units(dwarf, cu, &cu, NULL, &unit_type, &die, NULL) != 0)
-            break;
-        if (unit_type != DW_UT_split_compile ||
-            dwarf_cu_info(cu, NULL, NULL, NULL, NULL, &id, NULL, NULL) != 0 || id != search->dwo_id)
-            continue;
-        is_found = true;
-        search->unit_off = dwarf_dieoffset(&die) - dwarf_cuoffset(&die);
+        if (unit.limit <= offset)
+            return false;
+        /* DWARF 5 has the id in the header, GNU's version 4 in the root. */
+        if (is_unit && (unit.type == DW_UT_split_compile || unit.format.version < 5) &&
+            (unit.format.version >= 5 || dwarf_unit_read_root(&unit)) &&
+            unit.dwo_id == search->dwo_id) {
+            search->unit_off = offset;
+            return true;
+        }
+        offset = unit.limit;
     }
-    dwarf_end(dwarf);
-    return is_found;
+    return false;
 }
 
 /* The file as its compiler named it, then wherever moved files are found: beside the module and

@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "symbolize/debug_files.h"
+#include "symbolize/dwarf_file.h"
 
 /* The sections of a split unit. */
 enum split_section {
@@ -52,8 +53,8 @@ struct split_request {
 struct split_files;
 
 /* Makes a finder for the units of one module; opens nothing yet.
- * files: outlives it. split_ret: owned by the caller. Returns: NULL or error_no_memory. */
-struct error *split_files_create(const struct debug_files *files,
+ * files, budget: outlive it. split_ret: owned by the caller. Returns: NULL or error_no_memory. */
+struct error *split_files_create(const struct debug_files *files, struct dwarf_budget *budget,
                                  struct split_files **split_ret) MUST_CHECK;
 
 /* Closes all files. NULL is fine. */

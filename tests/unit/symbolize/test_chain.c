@@ -76,6 +76,34 @@ static void inlined_callers_have_names_files_and_lines(void **state)
     fixture_close(&fixture);
 }
 
+/* Functions that the linker does not see: their DIEs have no linkage name. */
+static void inlined_members_are_told_with_what_they_are_members_of(void **state)
+{
+    struct fixture fixture;
+    uint32_t location = 0;
+    uint64_t start;
+
+    (void)state;
+    fixture_write("member.cc", "extern int table[];\n"
+                               "namespace outer { namespace {\n"
+                               "struct s { static inline int get(int i) { return table[i]; } };\n"
+                               "} }\n"
+                               "extern \"C\" int ask(int i) { return outer::s::get(i); }\n");
+    fixture_build("g++ -O2 -g -fPIC -shared member.cc -o member.so");
+    fixture_open(&fixture, "member.so");
+    start = fixture_symbol("member.so", "ask");
+    for (uint64_t i = 0; i < 8; i++)
+        fixture_add(&fixture, start + i);
+    fixture_symbolize(&fixture, &(struct symbolize_options){.inlines = true});
+    while (location < 7 && fixture_num_lines(&fixture, location) < 2)
+        location++;
+    assert_true(fixture_num_lines(&fixture, location) == 2);
+    assert_string_equal(fixture_name(&fixture, location, 0),
+                        "outer::(anonymous namespace)::s::get");
+    assert_string_equal(fixture_name(&fixture, location, 1), "ask");
+    fixture_close(&fixture);
+}
+
 static void names_only_gives_one_line(void **state)
 {
     static const struct symbolize_options names_only = {.inlines = false};
@@ -471,6 +499,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(inlined_callers_have_names_files_and_lines),
+        cmocka_unit_test(inlined_members_are_told_with_what_they_are_members_of),
         cmocka_unit_test(names_only_gives_one_line),
         cmocka_unit_test(stripped_file_names_only_what_is_covered),
         cmocka_unit_test(debuglink_is_followed_and_its_crc_checked),

@@ -30,7 +30,7 @@ static void answer_clear(struct answer *answer)
     answer->num_frames = 0;
 }
 
-/* Removes "/./" and "/x/.." from a path. Oracles and libdw join directories differently. */
+/* Removes "/./" and "/x/.." from a path. Each joins directories in its own way. */
 static char *plain_path(const char *path)
 {
     char *plain = calloc(1, strlen(path) + 2);
@@ -97,14 +97,27 @@ static void answer_of_location(const struct fixture *fixture, uint32_t location,
     }
 }
 
-static bool answers_equal(const struct answer *a, const struct answer *b)
+/* The oracles tell the plain name of a function that has no linkage name; we put before it what it
+ * is a member of. */
+static bool names_equal(const char *theirs, const char *ours)
 {
-    if (a->num_frames != b->num_frames)
+    size_t length = strlen(ours);
+    size_t tail = strlen(theirs);
+
+    if (!strcmp(theirs, ours))
+        return true;
+    return length > tail + 2 && !strcmp(ours + length - tail, theirs) &&
+           !memcmp(ours + length - tail - 2, "::", 2);
+}
+
+static bool answers_equal(const struct answer *theirs, const struct answer *ours)
+{
+    if (theirs->num_frames != ours->num_frames)
         return false;
-    for (size_t i = 0; i < a->num_frames; i++) {
-        if (strcmp(a->frames[i].name, b->frames[i].name) != 0 ||
-            strcmp(a->frames[i].path, b->frames[i].path) != 0 ||
-            a->frames[i].line != b->frames[i].line)
+    for (size_t i = 0; i < theirs->num_frames; i++) {
+        if (!names_equal(theirs->frames[i].name, ours->frames[i].name) ||
+            strcmp(theirs->frames[i].path, ours->frames[i].path) != 0 ||
+            theirs->frames[i].line != ours->frames[i].line)
             return false;
     }
     return true;
@@ -353,11 +366,13 @@ static void chains_of_gplusplus_equal_the_oracles(void **state)
 {
     (void)state;
     compare_built("g++", "-O2 -g", "t.cc");
+    compare_built("g++", "-O2 -g -gdwarf-4", "t.cc");
 }
 
 static void chains_of_link_time_optimization_equal_the_oracles(void **state)
 {
     (void)state;
+    compare_built("gcc", "-O2 -g -flto", "t.c");
     compare_built("g++", "-O2 -g -flto", "t.cc");
 }
 

@@ -54,6 +54,7 @@ static size_t count_found(const char *program, const char *debug_dir, uint64_t i
     struct debug_files *files = NULL;
     struct split_files *split = NULL;
     struct skeletons skeletons;
+    struct dwarf_budget budget;
     size_t num_found = 0;
     Dwarf *dwarf;
 
@@ -65,7 +66,8 @@ static size_t count_found(const char *program, const char *debug_dir, uint64_t i
     assert_non_null(dwarf);
     read_skeletons(dwarf, &skeletons);
     assert_int_equal(skeletons.num, 2);
-    assert_null(split_files_create(files, &split));
+    dwarf_budget_init(&budget, DEBUG_FILES_MAX_BYTES, 0);
+    assert_null(split_files_create(files, &budget, &split));
     for (size_t i = 0; i < skeletons.num; i++) {
         struct split_unit unit = {0};
         bool is_found;
