@@ -97,6 +97,23 @@ static struct error *explain_unknown_type(const struct profile *profile, const c
     return error_create(ERROR_USAGE, hint, "%s: no sample type '%s'", path, type);
 }
 
+/* Places of files that nobody named yet show as their file alone: says how they get names. */
+static void hint_at_symbolize(const struct stack_table *table, const char *path)
+{
+    size_t num_unnamed = 0;
+
+    for (size_t i = 0; i < table->num_locations; i++) {
+        const struct location *location = &table->locations[i];
+        const struct mapping *mapping =
+            location->key.mapping ? &table->mappings[location->key.mapping - 1] : NULL;
+
+        num_unnamed += mapping && mapping->build_id && location->num_lines == 0;
+    }
+    if (num_unnamed > 0)
+        fprintf(stderr, "cprofiler: %zu of %zu places have no name: cprofiler symbolize %s\n",
+                num_unnamed, table->num_locations, path);
+}
+
 static struct error *run_report(int argc, char **argv, int *status_ret)
 {
     CLEANUP(report_input_deinit) struct report_input input = {0};
@@ -124,6 +141,8 @@ static struct error *run_report(int argc, char **argv, int *status_ret)
         return explain_unknown_type(&input.profile, path, options.type);
     RETURN_IF_ERROR(top_print(&input.profile, column, options.cum ? TOP_BY_CUM : TOP_BY_FLAT,
                               options.rows, stdout));
+    fflush(stdout);
+    hint_at_symbolize(&input.table, path);
     *status_ret = 0;
     return NULL;
 }

@@ -146,6 +146,15 @@ def test_summary_tells_what_to_type(unnamed, cprofiler, tmp_path):
     assert f"not symbolized: cprofiler symbolize {tmp_path}/cpu.pprof\n" in done.stderr.decode()
 
 
+def test_report_shows_files_and_says_how_they_get_names(unnamed, cprofiler, tmp_path):
+    done = cprofiler("report", unnamed.file)
+    assert done.returncode == 0 and b"[app]" in done.stdout
+    assert re.search(rf"\d+ of \d+ places have no name: cprofiler symbolize {unnamed.file}\n", done.stderr.decode())
+    symbolize(cprofiler, "--debug-dir", unnamed.kept, "-o", tmp_path / "named", unnamed.file)
+    done = cprofiler("report", tmp_path / "named")
+    assert done.stderr == b"" and b"first_build" in done.stdout
+
+
 def test_structure_rules_hold_without_names(unnamed):
     packed, profile = unnamed.file.read_bytes(), unnamed.profile
     checks.check_01_one_gzip_member(packed)
@@ -340,6 +349,16 @@ def test_nothing_found_leaves_the_file_and_fails(cprofiler, unnamed, tmp_path):
     done = cprofiler("symbolize", file)
     assert done.returncode == 1 and file.read_bytes() == before
     assert b"could be named" in done.stderr and b"hint: " in done.stderr and b"--debug-dir" in done.stderr
+
+
+def test_file_of_several_processes_is_looked_into_once(cprofiler, tmp_path):
+    app = build(tmp_path / "bin")
+    made = recording.record(cprofiler, tmp_path, ["sh", "-c", f"{app} {ROUNDS} & {app} {ROUNDS} & {app} {ROUNDS}; wait"],
+                            hz=499, flags=["-v"])
+    assert len({s.labels["pid"] for s in made.profile.samples if s.labels["comm"] == "app"}) == 3
+    for file in (app, app.parent / "libwork.so"):
+        assert made.stderr.decode().count(f"{file}: 1 units with code") == 1, made.stderr
+        assert [made.profile.mapping_file(m.id) for m in made.profile.proto.mapping].count(str(file)) == 1
 
 
 def test_kernel_frames_keep_their_names(cprofiler, unnamed, tmp_path):
