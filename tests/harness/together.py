@@ -16,11 +16,12 @@ from .paths import TESTS, build_dir
 # (pattern of the node id below tests/, what is handed out at once): longest first. One C test program is one
 # unit: it runs once for all its items.
 TOGETHER = [
+    (r"sanitized/test_sanitized.py::test_command_line", "item"),
     (r"lint/test_tools.py::test_clang_tidy", "item"),
-    (r"sanitized/test_sanitized.py::test_command_line\[test_(pprof_conformance|report|report_manners|"
-     r"first_contact)\.py\]", "item"),
+    (r"cli/test_(pprof_conformance|pprof_checks|report|report_manners|first_contact|record_launch|record_attach|"
+     r"record_output|errors|jit|symbolize)\.py::", "file"),
+    (r"harm/test_harm.py::", "item"),
     (r"accuracy/test_hard_targets_sanitized.py::", "item"),
-    (r"cli/test_(pprof_conformance|pprof_checks|report|report_manners|first_contact)\.py::", "file"),
     (r"lint/", "item"),
     (r"sanitized/test_sanitized.py::test_unit", "item"),
     (r"fuzz/", "file"),
