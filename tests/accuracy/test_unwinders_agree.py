@@ -35,7 +35,7 @@ def prepare(name, size):
 
 
 @pytest.mark.parametrize("name", SAMPLED)
-def test_chains_of_samples_equal_libunwind(build_folder, tmp_path, name, capsys):
+def test_chains_of_samples_equal_libunwind(build_folder, tmp_path, name, figure):
     tool, result = build_folder / "tests/accuracy/compare_unwind", tmp_path / "result.json"
     command = prepare(name, 2 if name in ("sqlite", "gitpack", "ripgrep", "openssl") else 1)
     done = subprocess.run([tool, "-n", SAMPLES, "-o", result, "--", *command], check=False, timeout=200,
@@ -45,8 +45,7 @@ def test_chains_of_samples_equal_libunwind(build_folder, tmp_path, name, capsys)
     counts = json.loads(result.read_text(encoding="ascii"))
     judged = counts["samples"] - counts["jit"] - counts["no_cfi"] - counts["popped"]
     equal = sum(counts[k] for k in ("equal", "equal_cut", "past_root", "signal"))
-    with capsys.disabled():
-        print(f"\n  {name}: {equal} of {judged} equal ({equal / max(judged, 1):.2%}); {counts}")
+    figure(f"{name}: {equal} of {judged} chains equal ({equal / max(judged, 1):.2%}); {counts}")
     assert counts["samples"] >= LEAST_SAMPLES, shown
     assert judged >= LEAST_SAMPLES / 2, counts
     assert equal >= EQUAL * judged, (counts, shown)
@@ -85,7 +84,7 @@ def agreement(file, row):
 
 
 @pytest.mark.parametrize("name", STOPPED)
-def test_chains_of_live_stops_equal_gdb_or_eu_stack(build_folder, tmp_path, name, capsys):
+def test_chains_of_live_stops_equal_gdb_or_eu_stack(build_folder, tmp_path, name, figure):
     out = tmp_path / "stops.json"
     # A pending signal is delivered by attaching: Go's preemption would put a handler on the stack.
     with subprocess.Popen(prepare(name, 50), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -103,7 +102,6 @@ def test_chains_of_live_stops_equal_gdb_or_eu_stack(build_folder, tmp_path, name
     rows = [json.loads(line) for line in out.read_text(encoding="ascii").splitlines()]
     assert len({row["stop_number"] for row in rows}) == int(STOPS), done.stdout.decode(errors="replace")[-3000:]
     found = [agreement(running.args[0], row) for row in rows]
-    with capsys.disabled():
-        print(f"\n  {name}: {len(rows)} threads stopped: { {f: found.count(f) for f in found} }")
+    figure(f"{name}: {len(rows)} threads stopped: { {f: found.count(f) for f in found} }")
     different = [row for row, how in zip(rows, found) if how == "different"]
     assert not different, "\n".join(json.dumps(row) for row in different[:3])

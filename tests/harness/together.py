@@ -22,6 +22,7 @@ TOGETHER = [
      r"record_output|errors|jit|symbolize)\.py::", "file"),
     (r"harm/test_harm.py::", "item"),
     (r"accuracy/test_hard_targets_sanitized.py::", "item"),
+    (r"accuracy/test_unwinders_agree.py::", "item"),
     (r"lint/", "item"),
     (r"sanitized/test_sanitized.py::test_unit", "item"),
     (r"fuzz/", "file"),
