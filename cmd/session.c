@@ -17,6 +17,10 @@
 
 /* How long to sleep at most: sideband rings are drained at least this often. */
 #define DRAIN_INTERVAL_MS 200
+/* At the start oftener: whether stacks are deep is known by the first samples, and until then a
+ * whole batch of deep ones is read too late to be completed (docs/adr/0010). */
+#define STARTUP_INTERVAL_MS 20
+#define STARTUP_NS 500000000ULL
 #define PROGRESS_INTERVAL_NS 1000000000ULL
 #define RECORDING_NICE (-15)
 
@@ -153,7 +157,7 @@ static struct error *open_attach(struct session *session)
 
 struct error *session_open(struct session *session, const struct session_options *options)
 {
-    struct unwind_options unwind_options = {.live_tail = true};
+    struct unwind_options unwind_options = {.live_tail = true, .remember_frames = true};
 
     memset(session, 0, sizeof(*session));
     session->options = *options;
@@ -332,7 +336,8 @@ static bool wait_for_work(struct session *session, uint64_t end_ns)
          .events = POLLIN},
     };
     uint64_t now_ns = clock_monotonic_ns();
-    int timeout_ms = DRAIN_INTERVAL_MS;
+    int timeout_ms =
+        now_ns - session->start_ns < STARTUP_NS ? STARTUP_INTERVAL_MS : DRAIN_INTERVAL_MS;
 
     if (end_ns && end_ns <= now_ns)
         return false;

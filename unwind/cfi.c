@@ -5,6 +5,7 @@
 #include "unwind/arch_x86_64.h"
 #include "unwind/cfi_rule.h"
 #include "unwind/expr.h"
+#include "unwind/frame_memory.h"
 #include "unwind/live_tail.h"
 #include "unwind/rule_cache.h"
 #include "unwind/unwind.h"
@@ -14,6 +15,7 @@ enum {
     WORK_PER_STACK = 2 << 20,  /* CFI instructions and expression steps: about 10 ms */
     MAX_LEAF_BYTES = 1 << 16,  /* of a function without CFI, from its start to the pc */
     MAX_EXECVE_NS = 100000000, /* how long an execve may take to set up the new program */
+    MIN_AGREEING = 3,          /* calls in the copy that the frame memory must know as well */
     MAX_FRAME_BYTES = 1 << 24, /* a frame pointer farther above the stack pointer is none */
 };
 
@@ -24,6 +26,8 @@ struct unwinder {
     struct cfi_row *rows; /* of RULE_ROW rules in the cache */
     uint32_t num_rows;
     uint8_t *window; /* for struct stack_reader */
+    struct frame_memory memory;
+    struct frame_state *path; /* of the walk under way, while there is a memory; else NULL */
     struct unwind_stats stats;
 };
 
@@ -39,7 +43,9 @@ struct walk {
     bool has_reread;          /* maps were re-read for this stack */
     bool is_thorough;         /* track all registers, whatever it costs */
     bool needs_thorough;      /* stopped for want of a register that a thorough walk would know */
-    uint32_t live_frames;     /* frames known without live bytes, once those are used */
+    bool is_recalling;        /* go on by the frame memory behind the copy */
+    uint32_t num_steps;       /* frames in unwinder->path */
+    uint32_t sure_frames;     /* frames known without live bytes or memory, once those are used */
     uint64_t work;            /* budget, see WORK_PER_STACK */
     enum frame_reason reason; /* why the walk stopped */
     struct cfi_row row;
@@ -472,9 +478,58 @@ static enum step step_frame(struct walk *walk)
     callchain_push(walk->chain, vma_profile_pc(vma, rule.is_signal ? ip : pc), vma->mapping,
                    REASON_NONE);
     step = step_by_rule(walk, &rule, vma);
-    if (UNLIKELY(walk->reader.has_read_live && walk->live_frames == 0))
-        walk->live_frames = walk->chain->num_frames;
+    if (UNLIKELY(walk->reader.has_read_live && walk->sure_frames == 0))
+        walk->sure_frames = walk->chain->num_frames;
     return step;
+}
+
+/* Notes where the walk stands, for the memory. Interrupted code is no one's caller. */
+static void note_step(struct walk *walk)
+{
+    walk->unwinder->path[walk->num_steps++] =
+        (struct frame_state){walk->regs[ARCH_REG_IP], walk->is_call ? walk->regs[ARCH_REG_SP] : 0,
+                             walk->regs[ARCH_REG_BP], is_known(walk, ARCH_REG_BP)};
+}
+
+/* Tells whether the memory agrees with what the copy says of the frames just below its end: then
+ * it most likely is of the same calls, not of later or earlier ones that left the same frame. */
+static bool does_memory_agree(const struct walk *walk)
+{
+    const struct frame_state *path = walk->unwinder->path;
+    uint32_t last = walk->num_steps - 1;
+
+    for (uint32_t i = last; i > 0 && last - i < MIN_AGREEING; i--) {
+        struct frame_state caller;
+
+        if (path[i - 1].sp == 0)
+            break; /* interrupted code: the memory knows nothing of it */
+        if (!frame_memory_get(&walk->unwinder->memory, walk->process->pid, &path[i - 1], &caller) ||
+            caller.ip != path[i].ip || caller.sp != path[i].sp)
+            return false;
+    }
+    return true;
+}
+
+/* Goes on to the caller that the frame just left had in an earlier sample. Returns: false: none is
+ * remembered, or it is doubtful. */
+static bool recall_caller(struct walk *walk)
+{
+    const struct frame_state *frame = &walk->unwinder->path[walk->num_steps - 1];
+    struct frame_state caller;
+
+    if ((walk->sure_frames == 0 && !does_memory_agree(walk)) ||
+        !frame_memory_get(&walk->unwinder->memory, walk->process->pid, frame, &caller))
+        return false;
+    if (walk->sure_frames == 0)
+        walk->sure_frames = walk->chain->num_frames;
+    walk->regs[ARCH_REG_IP] = caller.ip;
+    walk->regs[ARCH_REG_SP] = caller.sp;
+    walk->regs[ARCH_REG_BP] = caller.bp;
+    walk->known = (1U << ARCH_REG_IP) | (1U << ARCH_REG_SP);
+    walk->known |= caller.is_bp_known ? 1U << ARCH_REG_BP : 0;
+    walk->is_call = true;
+    walk->reason = REASON_NONE;
+    return true;
 }
 
 /* Walks to the root, or to where it can't go on. Returns: why it stopped; REASON_NONE at the root.
@@ -482,11 +537,15 @@ static enum step step_frame(struct walk *walk)
 static enum frame_reason walk_frames(struct walk *walk, uint32_t max_frames)
 {
     for (uint32_t i = 0; i < max_frames; i++) {
-        enum step step = step_frame(walk);
+        enum step step;
 
+        if (UNLIKELY(walk->unwinder->path))
+            note_step(walk);
+        step = step_frame(walk);
         if (step == STEP_ROOT)
             return REASON_NONE;
-        if (step == STEP_STOP)
+        if (step == STEP_STOP &&
+            !(walk->is_recalling && walk->reason == REASON_TRUNCATED && recall_caller(walk)))
             return walk->reason;
     }
     return REASON_TOO_DEEP;
@@ -512,9 +571,16 @@ static void begin_walk(struct walk *walk, struct unwinder *unwinder, struct proc
     walk->has_reread = false;
     walk->is_thorough = is_thorough;
     walk->needs_thorough = false;
-    walk->live_frames = 0;
+    walk->is_recalling = false;
+    walk->num_steps = 0;
+    walk->sure_frames = 0;
     walk->work = WORK_PER_STACK;
     walk->reason = REASON_NONE;
+}
+
+static bool is_kept(enum frame_reason reason)
+{
+    return reason == REASON_NONE || reason == REASON_TOO_DEEP;
 }
 
 /* Drops what was found with live bytes unless it led to a root (or to more frames than one can make
@@ -526,12 +592,63 @@ static enum frame_reason judge_live_tail(struct walk *walk, enum frame_reason re
     if (!walk->reader.has_read_live)
         return reason;
     stats->num_live_tails_read++;
-    if (reason == REASON_NONE || reason == REASON_TOO_DEEP) {
+    if (is_kept(reason)) {
         stats->num_live_tails_kept++;
         return reason;
     }
-    walk->chain->num_frames = walk->live_frames;
+    walk->chain->num_frames = walk->sure_frames;
     return REASON_TRUNCATED;
+}
+
+/* Begins to remember frames, at the first stack that is cut. Returns: false when memory is short.
+ */
+static bool begin_memory(struct unwinder *unwinder)
+{
+    CLEANUP(error_destroy) struct error *err = NULL;
+
+    if (unwinder->path)
+        return true;
+    err = frame_memory_init(&unwinder->memory);
+    if (!err)
+        unwinder->path = malloc(CALLCHAIN_MAX_USER_FRAMES * sizeof(*unwinder->path));
+    return unwinder->path;
+}
+
+/* Walks a stack that is deeper than its copy by what earlier samples saw of the part above; keeps
+ * it under the same condition as a live tail. */
+static enum frame_reason walk_by_memory(struct walk *walk, const struct sample *sample,
+                                        uint32_t num_before)
+{
+    struct unwinder *unwinder = walk->unwinder;
+    enum frame_reason reason;
+
+    walk->chain->num_frames = num_before;
+    begin_walk(walk, unwinder, walk->process, sample, walk->chain, false);
+    walk->reader.may_read_live = false;
+    walk->is_recalling = true;
+    reason = walk_frames(walk, CALLCHAIN_MAX_USER_FRAMES);
+    if (walk->sure_frames == 0)
+        return reason;
+    if (is_kept(reason)) {
+        unwinder->stats.num_tails_recalled++;
+        return reason;
+    }
+    walk->chain->num_frames = walk->sure_frames;
+    return REASON_TRUNCATED;
+}
+
+/* Remembers who called whom in a finished walk: all of it when it was read to the root, else the
+ * part that came from the copy. */
+static void remember_walk(const struct walk *walk, enum frame_reason reason, uint32_t num_before)
+{
+    struct unwinder *unwinder = walk->unwinder;
+    uint32_t num_good = walk->num_steps;
+
+    if (walk->sure_frames && (walk->is_recalling || !is_kept(reason)))
+        num_good = walk->sure_frames - num_before;
+    for (uint32_t i = 1; i < num_good; i++)
+        frame_memory_put(&unwinder->memory, walk->process->pid, &unwinder->path[i - 1],
+                         &unwinder->path[i]);
 }
 
 static enum frame_reason unwind_user(struct unwinder *unwinder, struct process *process,
@@ -548,7 +665,13 @@ static enum frame_reason unwind_user(struct unwinder *unwinder, struct process *
         begin_walk(&walk, unwinder, process, sample, chain, true);
         reason = walk_frames(&walk, CALLCHAIN_MAX_USER_FRAMES);
     }
-    return judge_live_tail(&walk, reason);
+    reason = judge_live_tail(&walk, reason);
+    if (UNLIKELY(reason == REASON_TRUNCATED && unwinder->options.remember_frames &&
+                 begin_memory(unwinder)))
+        reason = walk_by_memory(&walk, sample, num_before);
+    if (UNLIKELY(unwinder->path))
+        remember_walk(&walk, reason, num_before);
+    return reason;
 }
 
 static void push_kernel_frames(const struct sample *sample, uint32_t kernel_mapping,
@@ -629,6 +752,8 @@ static void cfi_destroy(struct unwinder *unwinder)
     rule_cache_deinit(&unwinder->cache);
     free(unwinder->rows);
     free(unwinder->window);
+    frame_memory_deinit(&unwinder->memory);
+    free(unwinder->path);
     free(unwinder);
 }
 

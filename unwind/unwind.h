@@ -20,7 +20,8 @@
 struct unwinder; /* each engine has its own */
 
 struct unwind_options {
-    bool live_tail; /* read what lies beyond the dump from the live process */
+    bool live_tail;       /* read what lies beyond the dump from the live process */
+    bool remember_frames; /* else complete it by what earlier samples saw there (frame_memory.h) */
 };
 
 /* Counters for the summary and benchmarks. */
@@ -31,6 +32,7 @@ struct unwind_stats {
     uint64_t num_cache_misses;
     uint64_t num_live_tails_read;
     uint64_t num_live_tails_kept;
+    uint64_t num_tails_recalled; /* stacks completed by remembered frames */
 };
 
 struct unwind_ops {

@@ -3,8 +3,10 @@
  * has only .debug_frame, which libunwind does not read; it stops in PLT entries, too). Tells how
  * many chains are equal to one of them, and prints the first that are not.
  *
- * Usage: compare_unwind [-F HZ] [-n SAMPLES] [-v SHOWN] [-o RESULT.json] -- COMMAND...
- * The command is killed when enough samples were taken.
+ * Usage: compare_unwind [-F HZ] [-n SAMPLES] [-v SHOWN] [-c BYTES] [-o RESULT.json] -- COMMAND...
+ * The command is killed when enough samples were taken. -c: ours gets only the first BYTES of each
+ * stack, and completes it by frames remembered from the whole of earlier ones
+ * (unwind/frame_memory.h).
  */
 #include <poll.h>
 #include <signal.h>
@@ -45,6 +47,7 @@ struct comparison {
     struct witness_chain witness_chain;
     struct callchain chain;
     size_t max_samples, max_shown;
+    size_t cut_bytes; /* 0: ours gets the whole copy */
     size_t num_samples, num_shown;
     size_t counts[NUM_OUTCOMES];
     size_t stops[REASON_NUM];
@@ -159,7 +162,10 @@ static void handle_sample(struct comparison *comparison, const struct sample *sa
         comparison->num_samples == comparison->max_samples)
         return;
     user.num_kernel_pcs = 0;
+    if (comparison->cut_bytes && comparison->cut_bytes < user.stack_bytes)
+        user.stack_bytes = comparison->cut_bytes;
     unwind_cfi.unwind(comparison->unwinder, process, &user, 0, &comparison->chain);
+    user.stack_bytes = sample->stack_bytes;
     witness_unwind(&comparison->witness, false, process, &user, &comparison->witness_chain);
     outcome = compare(comparison, process);
     if (outcome > NO_MAPPING) {
@@ -173,6 +179,8 @@ static void handle_sample(struct comparison *comparison, const struct sample *sa
         comparison->num_shown++;
         show(comparison, process, outcome);
     }
+    if (comparison->cut_bytes) /* as a live tail would: now it has seen the whole stack */
+        unwind_cfi.unwind(comparison->unwinder, process, &user, 0, &comparison->chain);
 }
 
 static void handle_event(void *context, const struct event *event)
@@ -189,7 +197,7 @@ static void run(struct comparison *comparison, uint32_t hz, char **argv)
 {
     const struct sampler_options options = {
         .hz = hz,
-        .stack_bytes = SAMPLER_DEFAULT_STACK_BYTES,
+        .stack_bytes = comparison->cut_bytes ? 65528 : SAMPLER_DEFAULT_STACK_BYTES,
         .kernel = true,
         .follow_children = true,
         .enable_on_exec = true,
@@ -230,13 +238,16 @@ static void run(struct comparison *comparison, uint32_t hz, char **argv)
 
 static void write_result(const struct comparison *comparison, const char *path)
 {
+    struct unwind_stats stats;
     FILE *file = path ? fopen(path, "we") : stdout;
 
     if (!file) {
         perror(path);
         exit(2);
     }
-    fprintf(file, "{\"samples\": %zu", comparison->num_samples);
+    unwind_cfi.stats(comparison->unwinder, &stats);
+    fprintf(file, "{\"samples\": %zu, \"recalled\": %lu", comparison->num_samples,
+            stats.num_tails_recalled);
     for (int i = 0; i < NUM_OUTCOMES; i++)
         fprintf(file, ", \"%s\": %zu", outcome_names[i], comparison->counts[i]);
     fprintf(file, ", \"stops\": {\"complete\": %zu", comparison->stops[REASON_NONE]);
@@ -252,19 +263,21 @@ static void write_result(const struct comparison *comparison, const char *path)
 int main(int argc, char **argv)
 {
     static struct comparison comparison = {.max_samples = 1000, .max_shown = 5};
-    const struct unwind_options options = {.live_tail = false};
+    struct unwind_options options = {.live_tail = false};
     const char *path = NULL;
     uint32_t hz = 1999;
     int option;
 
     launch_remember();
-    while ((option = getopt(argc, argv, "+F:n:v:o:")) != -1) {
+    while ((option = getopt(argc, argv, "+F:n:v:c:o:")) != -1) {
         if (option == 'F')
             hz = (uint32_t)strtoul(optarg, NULL, 10);
         else if (option == 'n')
             comparison.max_samples = strtoul(optarg, NULL, 10);
         else if (option == 'v')
             comparison.max_shown = strtoul(optarg, NULL, 10);
+        else if (option == 'c')
+            comparison.cut_bytes = strtoul(optarg, NULL, 10);
         else if (option == 'o')
             path = optarg;
         else
@@ -272,6 +285,7 @@ int main(int argc, char **argv)
     }
     if (optind == argc)
         return 2;
+    options.remember_frames = comparison.cut_bytes != 0;
     fail(stack_table_init(&comparison.table));
     fail(target_create(&comparison.table, &comparison.target));
     fail(unwind_cfi.create(&options, comparison.target, &comparison.unwinder));

@@ -51,6 +51,20 @@ def test_chains_of_samples_equal_libunwind(build_folder, tmp_path, name, figure)
     assert equal >= EQUAL * judged, (counts, shown)
 
 
+@pytest.mark.parametrize("name,size,cut", [("sqlite", 2, "4096"), ("gitpack", 2, "8192")])
+def test_remembered_frames_are_those_of_the_whole_stack(build_folder, tmp_path, name, size, cut, figure):
+    """Ours gets the start of each stack and what it remembers; libunwind the whole (docs/adr/0014)."""
+    tool, result = build_folder / "tests/accuracy/compare_unwind", tmp_path / "result.json"
+    done = subprocess.run([tool, "-n", SAMPLES, "-c", cut, "-o", result, "--", *prepare(name, size)], check=False,
+                          timeout=200, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    shown = done.stderr.decode(errors="replace")[-4000:]
+    assert done.returncode == 0, shown
+    counts = json.loads(result.read_text(encoding="ascii"))
+    figure(f"{name}, cut at {cut}: {counts}")
+    assert counts["recalled"] >= LEAST_SAMPLES / 4, counts
+    assert counts["different"] + counts["witness_cut"] <= counts["recalled"] / 200, (counts, shown)
+
+
 def is_same(ours, other):
     """Equal chains: the leaf exactly; callers as call or as return address, one behind it."""
     return len(ours) == len(other) and ours[:1] == other[:1] and \

@@ -263,6 +263,48 @@ static void ended_process_is_not_read(void **state)
     end();
 }
 
+/* What one sample saw in time completes the next, whose rest can't be read any more; not when the
+ * frames inside the copy are others than then. */
+static void cut_stack_is_completed_by_remembered_frames(void **state)
+{
+    const struct unwind_options options = {.live_tail = true, .remember_frames = true};
+    struct unwinder *unwinder;
+    struct unwind_stats stats;
+    uint32_t num_frames;
+    uint64_t *word;
+
+    (void)state;
+    begin(run_deep, false);
+    assert_null(unwind_cfi.create(&options, fixture.target, &unwinder));
+    fixture.process->has_ended = true; /* not to be read */
+    unwind_cfi.unwind(unwinder, fixture.process, &fixture.sample, 0, &fixture.chain);
+    assert_ends_with(REASON_TRUNCATED);
+    fixture.process->has_ended = false;
+    unwind_cfi.unwind(unwinder, fixture.process, &fixture.sample, 0, &fixture.chain);
+    assert_ends_with(REASON_NONE);
+    num_frames = fixture.chain.num_frames;
+    fixture.process->has_ended = true;
+    unwind_cfi.unwind(unwinder, fixture.process, &fixture.sample, 0, &fixture.chain);
+    assert_ends_with(REASON_NONE);
+    assert_int_equal(fixture.chain.num_frames, num_frames);
+
+    fixture.process->pid++; /* another process: its frames are not those */
+    unwind_cfi.unwind(unwinder, fixture.process, &fixture.sample, 0, &fixture.chain);
+    assert_ends_with(REASON_TRUNCATED);
+    fixture.process->pid--;
+
+    word = (uint64_t *)(void *)(fixture.stack + STACK_BYTES - 8);
+    while (word[0] - (uint64_t)recurse >= 512)
+        word--;
+    word[0]++; /* the outermost call in the copy is another one now */
+    unwind_cfi.unwind(unwinder, fixture.process, &fixture.sample, 0, &fixture.chain);
+    assert_ends_with(REASON_TRUNCATED);
+    unwind_cfi.stats(unwinder, &stats);
+    assert_int_equal(stats.num_tails_recalled, 1);
+    unwind_cfi.destroy(unwinder);
+    end();
+}
+
 static void endless_stack_ends_at_the_frame_limit(void **state)
 {
     (void)state;
@@ -511,6 +553,7 @@ int main(void)
         cmocka_unit_test(cut_stack_is_marked_truncated_without_live_tail),
         cmocka_unit_test(live_tail_that_leads_nowhere_is_dropped),
         cmocka_unit_test(ended_process_is_not_read),
+        cmocka_unit_test(cut_stack_is_completed_by_remembered_frames),
         cmocka_unit_test(endless_stack_ends_at_the_frame_limit),
         cmocka_unit_test(handler_on_alternate_stack_leads_to_the_interrupted_stack),
         cmocka_unit_test(zeros_in_the_live_tail_are_no_thread_entry),
