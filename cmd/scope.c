@@ -250,6 +250,27 @@ static bool task_cpu_ns(const struct scope *scope, const struct scope_task *task
                                         : process_cpu_ns(task->pid, cpu_ns_ret);
 }
 
+/* Reads one line of /proc/stat: "cpuN user nice system idle iowait ..." (proc(5)).
+ * idle_ticks_ret: idle + iowait. Returns: false when it is no such line; "cpu ", the sum of all, is
+ * none. */
+static bool parse_idle(const char *line, uint32_t *cpu_ret, uint64_t *idle_ticks_ret)
+{
+    uint64_t numbers[6];
+    char *end;
+
+    if (strncmp(line, "cpu", 3) != 0 || !isdigit((unsigned char)line[3]))
+        return false;
+    line += 3;
+    for (size_t i = 0; i < ARRAY_LENGTH(numbers); i++, line = end) {
+        numbers[i] = strtoull(line, &end, 10);
+        if (end == line)
+            return false;
+    }
+    *cpu_ret = (uint32_t)numbers[0];
+    *idle_ticks_ret = numbers[4] + numbers[5];
+    return true;
+}
+
 /* Adds up how long the CPUs to sample were idle since boot, ns. The idle columns of /proc/stat are
  * measured, those of busy time are counted by ticks, too many of them on virtual machines.
  * num_cpus_ret: how many CPUs these are. */
@@ -258,24 +279,23 @@ static bool system_idle_ns(const struct scope *scope, uint64_t *idle_ns_ret, siz
     CLEANUP(error_destroy) struct error *err = NULL;
     CLEANUP(free) char *text = NULL;
     uint64_t ticks = 0;
+    char *rest;
+    char *line;
 
     err = file_read_all(AT_FDCWD, "/proc/stat", MAX_PROC_STAT_BYTES, &text, NULL);
     if (err)
         return false;
     *num_cpus_ret = 0;
-    for (const char *line = text; line && strncmp(line, "cpu", 3) == 0;) {
-        unsigned long long idle, iowait;
+    rest = text;
+    while ((line = strsep(&rest, "\n"))) {
+        uint64_t idle_ticks;
         uint32_t cpu;
 
-        /* The first line, "cpu ", is the sum of all. user nice system idle iowait (proc(5)). */
-        if (isdigit((unsigned char)line[3]) &&
-            sscanf(line, "cpu%u %*u %*u %*u %llu %llu", &cpu, &idle, &iowait) == 3 &&
-            (!scope->cpus.num_cpus || cpu_list_has(&scope->cpus, cpu))) {
-            ticks += idle + iowait;
-            ++*num_cpus_ret;
-        }
-        line = strchr(line, '\n');
-        line = line ? line + 1 : NULL;
+        if (!parse_idle(line, &cpu, &idle_ticks) ||
+            (scope->cpus.num_cpus && !cpu_list_has(&scope->cpus, cpu)))
+            continue;
+        ticks += idle_ticks;
+        ++*num_cpus_ret;
     }
     *idle_ns_ret = ticks * 1000000000ULL / (uint64_t)sysconf(_SC_CLK_TCK);
     return *num_cpus_ret > 0;

@@ -429,6 +429,57 @@ static void strangers_are_ignored_unless_all_are_followed(void **state)
     child_stop(&child);
 }
 
+static void processes_of_samples_are_looked_up_when_all_are_followed(void **state)
+{
+    struct process *process;
+    struct child_process child;
+
+    (void)state;
+    child = child_start(do_nothing, NULL);
+    child_wait_ready(&child);
+    assert_success(target_see(target, (uint32_t)child.pid, &process));
+    assert_null(process);
+    target_follow_all(target);
+    assert_success(target_see(target, (uint32_t)child.pid, &process));
+    assert_true(process->maps->num_vmas > 2);
+    assert_int_equal(target_loss(target)->counts[LOSS_UNSEEN], 0);
+    child_stop(&child);
+}
+
+static void processes_that_can_not_be_looked_at_are_counted(void **state)
+{
+    struct process *process, *again;
+
+    (void)state;
+    target_follow_all(target);
+    assert_success(target_see(target, 4000001, &process));
+    assert_string_equal(string_of(process->comm), "[pid 4000001]");
+    assert_success(target_see(target, 4000001, &again));
+    assert_ptr_equal(again, process);
+    assert_int_equal(target_loss(target)->counts[LOSS_UNSEEN], 1);
+    assert_success(target_see(target, UINT32_MAX, &process));
+    assert_success(target_see(target, 0, &again));
+    assert_ptr_equal(again, process);
+    assert_string_equal(string_of(process->comm), "[other pid namespace]");
+    assert_int_equal(target_loss(target)->counts[LOSS_UNSEEN], 1);
+}
+
+static void child_of_a_process_not_yet_known_has_its_mappings(void **state)
+{
+    struct process *process;
+    struct child_process child;
+
+    (void)state;
+    target_follow_all(target);
+    child = child_start(do_nothing, NULL);
+    child_wait_ready(&child);
+    send_fork((uint32_t)child.pid, (uint32_t)child.pid, 4000002, 4000002); /* gone by now */
+    assert_success(target_see(target, 4000002, &process));
+    assert_true(process->maps->num_vmas > 2);
+    assert_int_equal(target_loss(target)->counts[LOSS_UNSEEN], 0);
+    child_stop(&child);
+}
+
 static void code_made_piece_by_piece_keeps_its_mapping(void **state)
 {
     const struct maps *maps;
@@ -646,6 +697,12 @@ int main(void)
                                         target_teardown),
         cmocka_unit_test_setup_teardown(code_made_piece_by_piece_keeps_its_mapping, target_setup,
                                         target_teardown),
+        cmocka_unit_test_setup_teardown(processes_of_samples_are_looked_up_when_all_are_followed,
+                                        target_setup, target_teardown),
+        cmocka_unit_test_setup_teardown(processes_that_can_not_be_looked_at_are_counted,
+                                        target_setup, target_teardown),
+        cmocka_unit_test_setup_teardown(child_of_a_process_not_yet_known_has_its_mappings,
+                                        target_setup, target_teardown),
         cmocka_unit_test_setup_teardown(hole_in_text_is_that_file, target_setup, target_teardown),
         cmocka_unit_test_setup_teardown(hole_is_told_from_code_in_a_file_s_place, target_setup,
                                         target_teardown),
