@@ -170,6 +170,10 @@ static void print_sampling_remedies(const struct session *session, const struct 
         if (strcmp(session->sampler_ops->name, "per-task") == 0)
             fprintf(stream, ": threads that live shorter than 1/Hz are missed without the "
                             "cpu-wide engine (root or cap_perfmon,cap_bpf)");
+        else if (figures->due_share > 1 && session->sampler_ops == &sampler_cpu_wide)
+            fprintf(stream,
+                    ": deep stacks on busy CPUs are hit too often; --engine per-task weighs "
+                    "exactly");
         fputc('\n', stream);
     }
     if (session->sampler_ops == &sampler_ptrace)
