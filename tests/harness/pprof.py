@@ -3,6 +3,7 @@ import gzip
 import os
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 
@@ -17,8 +18,10 @@ def proto_module():
     made = folder / "profile_pb2.py"
     if not made.exists() or made.stat().st_mtime < source.stat().st_mtime:
         folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["protoc", f"--proto_path={source.parent}", f"--python_out={folder}", str(source)],
-                       check=True, timeout=60)
+        with tempfile.TemporaryDirectory(dir=folder) as half:  # another worker may be about to read it
+            subprocess.run(["protoc", f"--proto_path={source.parent}", f"--python_out={half}", str(source)],
+                           check=True, timeout=60)
+            os.replace(Path(half) / made.name, made)
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     import profile_pb2  # noqa: E402  pylint: disable=import-outside-toplevel,import-error

@@ -2,6 +2,7 @@
 
 `prepare(NAME, SIZE)` gives the command line; inputs are kept in $O/programs. SIZE scales the work.
 """
+import fcntl
 import glob
 import os
 import random
@@ -332,8 +333,10 @@ MORE_PROGRAMS = {"cc1plus": cc1plus, "perl": perl, "openssl": openssl, "ripgrep"
 
 
 def prepare(name, size=1):
-    """The command line of a program."""
-    return {**PROGRAMS, **MORE_PROGRAMS}[name](size)
+    """The command line of a program. Its inputs are made by one process at a time."""
+    with open(folder() / ".lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return {**PROGRAMS, **MORE_PROGRAMS}[name](size)
 
 
 def missing(name):

@@ -20,9 +20,8 @@ TOGETHER = [
     (r"lint/test_tools.py::test_clang_tidy", "item"),
     (r"cli/test_(pprof_conformance|pprof_checks|report|report_manners|first_contact|record_launch|record_attach|"
      r"record_output|errors|jit|symbolize)\.py::", "file"),
-    (r"harm/test_harm.py::", "item"),
-    (r"accuracy/test_hard_targets_sanitized.py::", "item"),
-    (r"accuracy/test_unwinders_agree.py::", "item"),
+    (r"harm/", "item"),
+    (r"accuracy/test_(hard_targets_sanitized|unwinders_agree).py::", "item"),
     (r"lint/", "item"),
     (r"sanitized/test_sanitized.py::test_unit", "item"),
     (r"fuzz/", "file"),
