@@ -5,6 +5,7 @@ Environment: O (build folder), CPROFILER (program under test), GO, FUZZ_SECONDS,
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -178,6 +179,15 @@ def open_dir(tmp_path):
         folder = folder.parent
     tmp_path.chmod(0o1777)
     return tmp_path
+
+
+@pytest.fixture
+def paranoid():
+    """paranoid(LEVEL) sets kernel.perf_event_paranoid; what it was comes back afterwards."""
+    file = Path("/proc/sys/kernel/perf_event_paranoid")
+    before = file.read_text(encoding="ascii")
+    yield lambda level: file.write_text(f"{level}\n", encoding="ascii")
+    file.write_text(before, encoding="ascii")
 
 
 @pytest.fixture(scope="session")

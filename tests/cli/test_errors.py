@@ -15,7 +15,6 @@ from harness import processes
 from harness.messages import assert_refused
 from harness.pprof import Profile
 
-PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
 NEEDS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="giving up privileges needs root to start from")
 
 
@@ -36,14 +35,6 @@ def as_nobody(cprofiler, open_dir, workload):
     run.folder = open_dir
     run.shares = shutil.copy(workload("shares"), open_dir / "shares")
     return run
-
-
-@pytest.fixture
-def paranoid():
-    """paranoid(LEVEL) sets kernel.perf_event_paranoid; what it was comes back afterwards."""
-    before = PARANOID.read_text()
-    yield lambda level: PARANOID.write_text(f"{level}\n")
-    PARANOID.write_text(before)
 
 
 # --- the command -------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """record -a, -t, -C, --cgroup and several -p: what goes together, what is refused, what is told."""
+import json
 import os
 import resource
+import shutil
 import subprocess
 import time
 
@@ -117,19 +119,54 @@ def test_end_of_the_only_thread_ends_the_recording(cprofiler, workload, tmp_path
     assert Profile(tmp_path / "p").duration_seconds < 50
 
 
-def test_little_lockable_memory_makes_small_rings_and_is_said(cprofiler, open_dir, workload):
-    if os.getuid() != 0:
-        pytest.fail("run as root: the test drops privileges itself")
+@pytest.fixture
+def as_nobody(cprofiler, open_dir):
+    """as_nobody(*args): runs the program as uid 65534, without lockable memory."""
+    program = shutil.copy(cprofiler.path, open_dir / "cprofiler")
 
-    def without_memory():
+    def prepare():
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
         processes.become_nobody()
+    return lambda *args: subprocess.run([program, *map(str, args)], check=False, cwd=open_dir, timeout=60,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=prepare)
 
+
+def test_little_lockable_memory_makes_small_rings_and_is_said(cprofiler, as_nobody, open_dir, workload, paranoid):
+    paranoid(2)
     # At 4000 Hz a ring of 8 MB per CPU is wanted; perf_event_mlock_kb allows 516 KB.
     args = ["record", "-o", open_dir / "p", "--no-kernel", "--engine", "per-task", "-F", "4000"]
-    done = cprofiler(*args, "--", workload("shares"), "0.2", preexec_fn=without_memory, cwd=open_dir)
+    shares = shutil.copy(workload("shares"), open_dir / "shares")
+    done = as_nobody(*args, "--", shares, "0.2")
     assert done.returncode == 0, done.stderr
     assert b"rings are small" in done.stderr
     assert b"raise ulimit -l" in done.stderr
-    done = cprofiler(*args, "--", workload("shares"), "0.2")
+    done = cprofiler(*args, "--", shares, "0.2")
     assert done.returncode == 0 and b"rings are small" not in done.stderr
+
+
+@pytest.mark.parametrize("scope", [["-a"], ["--cgroup", "/"]])
+def test_whole_system_without_privileges_is_refused_with_the_remedy(as_nobody, open_dir, paranoid, scope):
+    paranoid(2)
+    done = as_nobody("record", *scope, "-d", "1", "-o", open_dir / "p")
+    assert_refused(done, "perf_event_paranoid is 2", status=1)
+    assert b"sudo" in done.stderr
+
+
+def test_other_users_processes_are_counted_where_only_sampling_is_allowed(as_nobody, busy, open_dir, paranoid):
+    paranoid(-1)
+    done = as_nobody("record", "-a", "-d", "1", "-F", "999", "-o", open_dir / "p", f"--json={open_dir / 'j'}")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((open_dir / "j").read_text(encoding="utf-8"))
+    assert summary["loss"]["unseen"] >= 1
+    comms = {s.labels["pid"]: s.labels["comm"] for s in Profile(open_dir / "p").samples}
+    assert comms[busy.pid] == "threads"
+
+
+def test_summary_says_why_a_better_engine_was_refused(as_nobody, workload, open_dir, paranoid):
+    paranoid(1)
+    shares = shutil.copy(workload("shares"), open_dir / "shares")
+    done = as_nobody("record", "-o", open_dir / "p", "--", shares, "0.1")
+    assert done.returncode == 0, done.stderr
+    assert b"  engine per-task, since cpu-wide is refused: CPU-wide perf events are refused: " in done.stderr
+    done = as_nobody("record", "-o", open_dir / "p", f"--json={open_dir / 'j'}", "--", shares, "0.1")
+    assert "perf_event_paranoid" in json.loads((open_dir / "j").read_text(encoding="utf-8"))["engine_refused"]
