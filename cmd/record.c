@@ -11,11 +11,13 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cmd/commands.h"
+#include "cmd/debug_options.h"
 #include "cmd/options.h"
 #include "cmd/session.h"
 #include "cmd/signals.h"
 #include "cmd/summary.h"
 #include "output/writer.h"
+#include "symbolize/debug_server.h"
 
 #define DEFAULT_ATTACH_SECONDS 30.0
 #define DEFAULT_SYMBOL_SECONDS 60.0
@@ -29,6 +31,7 @@ struct record_options {
     const char *cpus;
     const char *output;
     const char *engine;
+    const char *debug_dir;
     const char *json; /* NULL: no; "": stderr; else a file */
     unsigned long hz;
     double seconds; /* 0: the default */
@@ -39,6 +42,7 @@ struct record_options {
     bool kernel;
     bool inlines;
     bool symbolize;
+    bool debuginfod;
     bool quiet;
     bool verbose;
     bool help;
@@ -73,6 +77,10 @@ static const struct option_row record_rows[] = {
      "expand inlined functions and source lines (default)", .can_negate = true},
     {0, "symbolize", OPTION_FLAG, FIELD(symbolize), NULL,
      "name functions (default), or leave it to 'cprofiler symbolize'", .can_negate = true},
+    {0, "debug-dir", OPTION_STRING, FIELD(debug_dir), "DIR[:DIR...]",
+     "look for separate debug files here, before /usr/lib/debug", .max = 0},
+    {0, "debuginfod", OPTION_FLAG, FIELD(debuginfod), NULL,
+     "fetch missing debug files from the servers in DEBUGINFOD_URLS", .max = 0},
     {0, "engine", OPTION_STRING, FIELD(engine), "NAME",
      "force a way of sampling: cpu-wide, per-task or ptrace", .max = 0},
     {0, "symbol-timeout", OPTION_SECONDS, FIELD(symbol_seconds), "SECONDS",
@@ -165,6 +173,9 @@ static struct error *check_usage(const struct record_options *options, bool has_
         return error_create(ERROR_USAGE, "engines: cpu-wide, per-task, ptrace",
                             "record: no engine '%s'", options->engine);
     RETURN_IF_ERROR(check_scope(options, has_command));
+    if (options->debuginfod)
+        RETURN_IF_ERROR(debug_server_check());
+    RETURN_IF_ERROR(check_debug_dirs(options->debug_dir, "record"));
     if (options->max_memory < MIN_MAX_MEMORY)
         return error_create(ERROR_USAGE, "type: --max-memory 64M",
                             "record: --max-memory below 1M is too little to work with");
@@ -316,6 +327,7 @@ static struct error *record(struct recording *recording, const struct session_op
     if (trouble && session->num_samples == 0)
         return take_ptr(trouble);
     RETURN_IF_ERROR(session_finish(session));
+    fetch_progress_end(options->fetch_context);
     err = write_output(recording);
     if (err)
         err = rescue_output(recording, err);
@@ -375,6 +387,7 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
         .inlines = true,
         .symbolize = true,
     };
+    struct fetch_progress fetch_progress = {0};
     struct session_options session_options;
     struct scope scope = scope_command();
     CLEANUP(scope_deinit) UNUSED struct scope *guard = &scope;
@@ -396,6 +409,7 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
     RETURN_IF_ERROR(signals_install());
     if (attaches && options.seconds == 0)
         options.seconds = DEFAULT_ATTACH_SECONDS;
+    fetch_progress.is_shown = !options.quiet && !options.json && isatty(STDERR_FILENO);
     session_options = (struct session_options){
         .argv = has_command ? argv + first_word : NULL,
         .scope = &scope,
@@ -408,6 +422,10 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
         .symbol_timeout_ns = (uint64_t)(options.symbol_seconds * 1e9),
         .inlines = options.inlines,
         .symbolize = options.symbolize,
+        .debug_dir = options.debug_dir,
+        .debuginfod = options.debuginfod,
+        .fetch = fetch_progress_show,
+        .fetch_context = &fetch_progress,
     };
     return run_recording(&options, &session_options, status_ret);
 }

@@ -454,11 +454,17 @@ struct error *session_finish(struct session *session)
     struct symbolize_options options = {
         .scope = session->options.symbolize ? SYMBOLIZE_ALL : SYMBOLIZE_HERE,
         .inlines = session->options.inlines,
+        .debug_dir = session->options.debug_dir,
+        .debuginfod = session->options.debuginfod,
+        .fetch = session->options.fetch,
+        .fetch_context = session->options.fetch_context,
         .timeout_ns = session->options.symbol_timeout_ns,
     };
 
     RETURN_IF_ERROR(weigh_locations(session, &weights));
     options.location_weights = weights;
+    if (options.debuginfod)
+        signals_rearm(); /* what ended the recording does not end fetching, the next one does */
     RETURN_IF_ERROR(symbolize_table(&session->table, session->target, &options, &session->symbols));
     loss_add(&session->cpu.loss, &session->symbols.loss);
     loss_add(&session->cpu.loss, target_loss(session->target));

@@ -35,7 +35,11 @@ struct session_options {
     uint64_t max_memory_bytes;
     uint64_t symbol_timeout_ns; /* 0: none */
     bool inlines;
-    bool symbolize; /* false: name only what nobody can name later */
+    bool symbolize;            /* false: name only what nobody can name later */
+    const char *debug_dir;     /* more debug directories, see struct symbolize_options; NULL none */
+    bool debuginfod;           /* ask servers for debug files */
+    symbolize_fetch_fn *fetch; /* told of files on their way; context: options of the caller */
+    void *fetch_context;
 };
 
 struct session {

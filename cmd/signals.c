@@ -67,6 +67,15 @@ int signals_received(void)
     return first_signal;
 }
 
+void signals_rearm(void)
+{
+    char bytes[64];
+
+    first_signal = 0;
+    while (read(wake_pipe[0], bytes, sizeof(bytes)) > 0)
+        continue;
+}
+
 void signals_forward_to(pid_t pid)
 {
     forward_pid = pid;

@@ -24,6 +24,9 @@ int signals_fd(void);
 /* Tells the first signal that came; 0 while there was none. */
 int signals_received(void);
 
+/* Forgets the signal that came: the next one is a first one again, which asks politely. */
+void signals_rearm(void);
+
 /* From now on passes signals on to `pid` (0: to nobody). */
 void signals_forward_to(pid_t pid);
 

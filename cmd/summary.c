@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "cmd/package_owner.h"
 #include "output/top.h"
 
 #define NUM_TOP 5
@@ -25,7 +26,7 @@ struct figures {
     size_t num_processes;
     size_t num_threads;
     const char *worst_path; /* basename; NULL when everything is named */
-    uint32_t worst_kind;    /* enum mapping_kind of it */
+    char worst_remedy[256]; /* what would name it */
     int64_t total;
     struct top_row *rows;
     size_t num_rows;
@@ -41,6 +42,47 @@ static const char *base_name(const char *path)
     const char *slash = strrchr(path, '/');
 
     return slash && slash[1] ? slash + 1 : path;
+}
+
+/* What gives names to the code of a file: its package's debug symbols, where it has one. */
+static struct error *file_remedy(const struct session *session, const struct mapping *mapping,
+                                 struct figures *figures)
+{
+    const struct module *module = module_table_at(target_modules(session->target), mapping->module);
+    const char *path = string_table_get(&session->table.strings, mapping->path);
+    const char *server = session->options.debuginfod ? "" : ", or --debuginfod";
+    CLEANUP(free) char *package = NULL;
+
+    if (module && !module->root[0] && !module->is_deleted)
+        RETURN_IF_ERROR(package_owner_find(PACKAGE_LISTS_DIR, path, &package));
+    if (package && strcmp(package, "libc6") == 0)
+        snprintf(figures->worst_remedy, sizeof(figures->worst_remedy),
+                 "apt-get install libc6-dbg%s", server);
+    else if (package)
+        snprintf(figures->worst_remedy, sizeof(figures->worst_remedy),
+                 "apt-get install %.128s-dbgsym%s", package, server);
+    else
+        snprintf(figures->worst_remedy, sizeof(figures->worst_remedy),
+                 "build it with -g and do not strip it, or --debug-dir%s", server);
+    return NULL;
+}
+
+/* What gives names to the code of the worst mapping. */
+static struct error *describe_remedy(const struct session *session, const struct mapping *mapping,
+                                     struct figures *figures)
+{
+    switch (mapping->kind) {
+    case MAPPING_ANON:
+        snprintf(figures->worst_remedy, sizeof(figures->worst_remedy),
+                 "JIT code; have it write a perf map (node --perf-basic-prof)");
+        return NULL;
+    case MAPPING_KERNEL:
+        snprintf(figures->worst_remedy, sizeof(figures->worst_remedy),
+                 "run as root, or sysctl kernel.kptr_restrict=0");
+        return NULL;
+    default:
+        return file_remedy(session, mapping, figures);
+    }
 }
 
 static struct error *compute_figures(const struct session *session, struct figures *figures)
@@ -65,7 +107,7 @@ static struct error *compute_figures(const struct session *session, struct figur
         const struct mapping *mapping = &session->table.mappings[worst - 1];
 
         figures->worst_path = base_name(string_table_get(&session->table.strings, mapping->path));
-        figures->worst_kind = mapping->kind;
+        RETURN_IF_ERROR(describe_remedy(session, mapping, figures));
     }
     return top_compute(&session->cpu, CPU_COLUMN, &figures->rows, &figures->num_rows);
 }
@@ -183,19 +225,6 @@ static void print_sampling_remedies(const struct session *session, const struct 
                         "kernel.perf_event_paranoid=1\n");
 }
 
-/* What gives names to the code of a mapping. */
-static const char *symbol_remedy(uint32_t mapping_kind)
-{
-    switch (mapping_kind) {
-    case MAPPING_ANON:
-        return "JIT code; have it write a perf map (node --perf-basic-prof)";
-    case MAPPING_KERNEL:
-        return "run as root, or sysctl kernel.kptr_restrict=0";
-    default:
-        return "install its debug symbols";
-    }
-}
-
 static void print_shares(const struct session *session, const struct figures *figures, FILE *stream)
 {
     fprintf(stream, "  stacks complete %.1f %%, frames named %s%.1f %%",
@@ -205,8 +234,7 @@ static void print_shares(const struct session *session, const struct figures *fi
         fprintf(stream, " (worst: ");
         print_clean(figures->worst_path, stream);
         fprintf(stream, ", %llu places without symbols: %s)",
-                (unsigned long long)session->symbols.worst_num_locations,
-                symbol_remedy(figures->worst_kind));
+                (unsigned long long)session->symbols.worst_num_locations, figures->worst_remedy);
     }
     fputc('\n', stream);
 }
@@ -231,6 +259,20 @@ static void print_quality(const struct session *session, const struct figures *f
     if (figures->complete_share < 0.99)
         print_stack_remedy(session, stream);
     print_sampling_remedies(session, figures, stream);
+}
+
+/* What came of --debuginfod. */
+static void print_fetches(const struct session *session, FILE *stream)
+{
+    const struct symbolize_fetches *fetches = &session->symbols.fetches;
+
+    if (!session->options.debuginfod)
+        return;
+    fprintf(stream, "  debuginfod: %llu debug file%s (", (unsigned long long)fetches->num_files,
+            fetches->num_files == 1 ? "" : "s");
+    print_size(fetches->num_bytes, stream);
+    fprintf(stream, "), %llu not there%s\n", (unsigned long long)fetches->num_missing,
+            fetches->is_stopped ? "; stopped, the rest was not asked for" : "");
 }
 
 static void print_top(const struct session *session, const struct figures *figures, FILE *stream)
@@ -289,6 +331,7 @@ struct error *summary_print(const struct session *session, const struct summary_
             figures.seconds > 0 ? 100 * figures.cpu_seconds / figures.seconds : 0,
             100 * figures.kernel_share);
     print_quality(session, &figures, stream);
+    print_fetches(session, stream);
     print_top(session, &figures, stream);
     for (size_t i = 0; i < num_files; i++) {
         fprintf(stream, "  wrote ");
@@ -377,9 +420,14 @@ struct error *summary_print_json(const struct session *session, const struct sum
         RETURN_IF_ERROR(print_json_string(figures.worst_path, stream));
         fprintf(stream, ",\"unnamed_locations\":%llu,\"remedy\":",
                 (unsigned long long)session->symbols.worst_num_locations);
-        RETURN_IF_ERROR(print_json_string(symbol_remedy(figures.worst_kind), stream));
+        RETURN_IF_ERROR(print_json_string(figures.worst_remedy, stream));
         fputc('}', stream);
     }
+    if (session->options.debuginfod)
+        fprintf(stream, ",\"debuginfod\":{\"files\":%llu,\"bytes\":%llu,\"missing\":%llu}",
+                (unsigned long long)session->symbols.fetches.num_files,
+                (unsigned long long)session->symbols.fetches.num_bytes,
+                (unsigned long long)session->symbols.fetches.num_missing);
     fprintf(stream, ",\"top\":[");
     for (size_t i = 0; i < figures.num_rows && i < NUM_TOP && rows[i].flat; i++) {
         fprintf(stream, "%s{\"name\":", i ? "," : "");

@@ -4,15 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "cmd/commands.h"
+#include "cmd/debug_options.h"
 #include "cmd/options.h"
 #include "output/pprof_patch.h"
 #include "output/pprof_reader.h"
+#include "symbolize/debug_server.h"
 #include "symbolize/mapping_files.h"
 #include "symbolize/symbolize.h"
 
@@ -27,6 +30,7 @@ struct symbolize_command {
     bool force;
     bool unverified;
     bool inlines;
+    bool debuginfod;
     bool quiet;
     bool verbose;
     bool help;
@@ -39,6 +43,8 @@ static const struct option_row symbolize_rows[] = {
      "write the result here (default: in place of the profile)", .max = 0},
     {0, "debug-dir", OPTION_STRING, FIELD(debug_dir), "DIR[:DIR...]",
      "where executables and debug files are: by build-id, by path or as plain files", .max = 0},
+    {0, "debuginfod", OPTION_FLAG, FIELD(debuginfod), NULL,
+     "fetch missing debug files of executables that are here from servers", .max = 0},
     {0, "force", OPTION_FLAG, FIELD(force), NULL, "look up places again that have names", .max = 0},
     {0, "unverified", OPTION_FLAG, FIELD(unverified), NULL,
      "trust the file at the path where the profile tells no build-id", .max = 0},
@@ -124,11 +130,15 @@ static struct error *find_names(struct completion *completion)
         .again = options->force,
         .deadline_ns = start_ns + timeout_ns,
     };
+    struct fetch_progress progress = {.is_shown = !options->quiet && isatty(STDERR_FILENO)};
     struct symbolize_options symbol_options = {
         .scope = SYMBOLIZE_FILES,
         .again = options->force,
         .inlines = options->inlines,
         .debug_dir = options->debug_dir,
+        .debuginfod = options->debuginfod,
+        .fetch = fetch_progress_show,
+        .fetch_context = &progress,
         .location_weights = pprof_patch_weights(completion->patch),
     };
     uint64_t used_ns;
@@ -140,6 +150,7 @@ static struct error *find_names(struct completion *completion)
     symbol_options.timeout_ns = used_ns < timeout_ns ? timeout_ns - used_ns : 1;
     RETURN_IF_ERROR(symbolize_table(completion->table, completion->target, &symbol_options,
                                     &completion->result));
+    fetch_progress_end(&progress);
     completion->result.duration_ns += used_ns;
     completion->num_open = count_open(completion);
     return NULL;
@@ -353,23 +364,6 @@ static struct error *complete(struct completion *completion)
     return options->quiet ? NULL : print_summary(completion);
 }
 
-static struct error *check_debug_dirs(const char *list)
-{
-    while (list && *list) {
-        size_t num_bytes = strcspn(list, ":");
-        CLEANUP(free) char *dir = strndup(list, num_bytes);
-        struct stat status;
-
-        if (!dir)
-            return &error_no_memory;
-        if (num_bytes > 0 && (stat(dir, &status) != 0 || !S_ISDIR(status.st_mode)))
-            return error_create(ERROR_NOT_FOUND, "name a directory with executables or debug files",
-                                "symbolize: --debug-dir %s is no directory", dir);
-        list += num_bytes + (list[num_bytes] == ':');
-    }
-    return NULL;
-}
-
 /* Checks before all work that the result can be written; in place only what can be renamed over. */
 static struct error *check_output(const struct completion *completion)
 {
@@ -411,7 +405,9 @@ static struct error *run_symbolize(int argc, char **argv, int *status_ret)
         log_set_sink(log_to_stderr, LOG_DEBUG);
     completion.path = argv[first_word];
     completion.output_path = options.output ? options.output : completion.path;
-    RETURN_IF_ERROR(check_debug_dirs(options.debug_dir));
+    if (options.debuginfod)
+        RETURN_IF_ERROR(debug_server_check());
+    RETURN_IF_ERROR(check_debug_dirs(options.debug_dir, "symbolize"));
     RETURN_IF_ERROR(check_output(&completion));
     RETURN_IF_ERROR(complete(&completion));
     *status_ret = 0;

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "symbolize/debug_files.h"
+#include "symbolize/debug_server.h"
 #include "symbolize/name_cache.h"
 #include "symbolize/symbolize.h"
 
@@ -48,6 +49,7 @@ struct chain {
     struct item *items;
     size_t num_items, items_capacity;
     struct name_cache names;
+    struct debug_server *server; /* NULL = none is asked */
     struct loss loss;
 };
 
@@ -76,6 +78,7 @@ static const struct symbolize_ops *const process_ops[] = {&symbolize_jit_dump, &
 static void chain_deinit(struct chain *chain)
 {
     name_cache_deinit(&chain->names);
+    debug_server_close(chain->server);
     free(chain->groups);
     free(chain->mapping_groups);
     free(chain->is_in_scope);
@@ -330,6 +333,8 @@ static struct error *sources_open(struct sources *sources, struct chain *chain,
         if (err)
             chain->loss.counts[LOSS_UNREADABLE]++;
         RETURN_IF_ERROR(note_error(err, group->module->path));
+        if (sources->files && chain->server)
+            debug_files_fetch(sources->files, chain->server);
         sources->ops = module_ops;
         sources->num = sources->files ? ARRAY_LENGTH(module_ops) : 0;
         sources->input.files = sources->files;
@@ -589,7 +594,13 @@ static struct error *count_results(const struct chain *chain, struct symbolize_r
 
 static struct error *chain_run(struct chain *chain)
 {
+    const struct symbolize_options *options = chain->options;
+
     RETURN_IF_ERROR(name_cache_init(&chain->names, &chain->table->strings));
+    if (options->debuginfod)
+        RETURN_IF_ERROR(note_error(debug_server_open(options->fetch, options->fetch_context,
+                                                     chain->deadline_ns, &chain->server),
+                                   "debuginfod"));
     RETURN_IF_ERROR(chain_collect(chain));
     if (chain->num_items > 0)
         qsort(chain->items, chain->num_items, sizeof(*chain->items), item_compare);
@@ -622,6 +633,8 @@ struct error *symbolize_table(struct stack_table *table, struct target *target,
     if (!err)
         err = count_results(&chain, &result);
     result.loss = chain.loss;
+    if (chain.server)
+        debug_server_counts(chain.server, &result.fetches);
     chain_deinit(&chain);
     if (err)
         return err;

@@ -1,12 +1,14 @@
 #include "symbolize/debug_files.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <zlib.h>
 
 #include "base/array.h"
 #include "base/log.h"
+#include "symbolize/debug_server.h"
 #include "symbolize/elf_file.h"
 #include "symbolize/mini_debug_info.h"
 #include "symbolize/root_file.h"
@@ -101,6 +103,26 @@ static bool find_by_build_id(struct search *search, const uint8_t *build_id, siz
     return false;
 }
 
+/* Directories that the user names may hold files as they came from a build: APP.debug, or APP with
+ * all in it. */
+static bool find_by_name(struct search *search, int *fd_ret, Elf **elf_ret)
+{
+    static const char *const suffixes[] = {".debug", ""};
+    const struct module *module = search->module;
+    const char *slash = strrchr(module->path, '/');
+
+    for (size_t i = 0; i + 1 < search->num_dirs && slash && module->build_id_bytes > 0; i++) {
+        for (size_t j = 0; j < ARRAY_LENGTH(suffixes); j++) {
+            if (format_fits(snprintf(search->path, sizeof(search->path), "%s%s%s", search->dirs[i],
+                                     slash, suffixes[j])) &&
+                try_path(search, "", module->build_id, module->build_id_bytes, NULL, fd_ret,
+                         elf_ret))
+                return true;
+        }
+    }
+    return false;
+}
+
 /* .gnu_debuglink: a file name, NUL, padding to 4 bytes, CRC-32. */
 static bool debuglink_read(Elf *elf, const char **name_ret, uint32_t *crc_ret)
 {
@@ -148,6 +170,25 @@ static bool find_by_debuglink(struct search *search, Elf *elf, int *fd_ret, Elf 
     return false;
 }
 
+/* Gets a file of that build-id from a server. server: NULL = nobody is asked. */
+static bool fetch(struct debug_server *server, const uint8_t *build_id, size_t num_bytes,
+                  const char *name, int *fd_ret, Elf **elf_ret)
+{
+    CLEANUP(close) int fd = server ? debug_server_fetch(server, build_id, num_bytes, name) : -1;
+    Elf *elf = fd >= 0 ? elf_file_open(fd) : NULL;
+
+    if (!elf)
+        return false;
+    if (!build_id_equals(elf, build_id, num_bytes)) {
+        log_warning("a debuginfod server gave a file that is not the one of %s", name);
+        elf_end(elf);
+        return false;
+    }
+    *elf_ret = elf;
+    *fd_ret = take_fd(&fd);
+    return true;
+}
+
 /* .gnu_debugaltlink: path, NUL, build-id of the dwz file. The path may be relative to the file that
  * holds the link. */
 static void find_alt(struct search *search, struct debug_files *files)
@@ -177,7 +218,9 @@ static void find_alt(struct search *search, struct debug_files *files)
     if (format_fits(length) &&
         try_roots(search, bytes + name_bytes + 1, id_bytes, NULL, &files->alt_fd, &files->alt))
         return;
-    if (!find_by_build_id(search, bytes + name_bytes + 1, id_bytes, &files->alt_fd, &files->alt))
+    if (!find_by_build_id(search, bytes + name_bytes + 1, id_bytes, &files->alt_fd, &files->alt) &&
+        !fetch(files->server, bytes + name_bytes + 1, id_bytes, (const char *)bytes, &files->alt_fd,
+               &files->alt))
         log_info("%s: dwz file %s is missing", search->module->path, (const char *)bytes);
 }
 
@@ -237,21 +280,19 @@ static struct error *find_debug_file(struct search *search, struct debug_files *
     if (!find_given(search, &files->debug_fd, &files->debug) &&
         !find_by_build_id(search, module->build_id, module->build_id_bytes, &files->debug_fd,
                           &files->debug) &&
-        !find_by_debuglink(search, files->main, &files->debug_fd, &files->debug))
+        !find_by_debuglink(search, files->main, &files->debug_fd, &files->debug) &&
+        !find_by_name(search, &files->debug_fd, &files->debug))
         return NULL;
     log_debug("%s: debug file %s", module->path, search->path);
     files->debug_path = strdup(search->path);
     return files->debug_path ? NULL : &error_no_memory;
 }
 
-static struct error *add_dir(struct debug_files *files, size_t *capacity, const char *dir,
-                             size_t num_bytes)
+static struct error *add_dir(struct debug_files *files, size_t *capacity, const char *dir)
 {
-    while (num_bytes > 1 && dir[num_bytes - 1] == '/')
-        num_bytes--;
     RETURN_IF_ERROR(
         array_reserve(&files->dirs, capacity, files->num_dirs + 1, sizeof(*files->dirs)));
-    files->dirs[files->num_dirs] = strndup(dir, num_bytes);
+    files->dirs[files->num_dirs] = strdup(dir);
     if (!files->dirs[files->num_dirs])
         return &error_no_memory;
     files->num_dirs++;
@@ -261,17 +302,20 @@ static struct error *add_dir(struct debug_files *files, size_t *capacity, const 
 /* Splits the user's list of directories; the system's comes last. */
 static struct error *split_dirs(struct debug_files *files, const char *list)
 {
-    static const char system_dir[] = "/usr/lib/debug";
     size_t capacity = 0;
 
     while (list && *list) {
         size_t num_bytes = strcspn(list, ":");
+        CLEANUP(free) char *dir = strndup(list, num_bytes);
+        CLEANUP(free) char *full = dir && num_bytes > 0 ? realpath(dir, NULL) : NULL;
 
-        if (list[0] == '/')
-            RETURN_IF_ERROR(add_dir(files, &capacity, list, num_bytes));
+        if (!dir)
+            return &error_no_memory;
+        if (full)
+            RETURN_IF_ERROR(add_dir(files, &capacity, full));
         list += num_bytes + (list[num_bytes] == ':');
     }
-    return add_dir(files, &capacity, system_dir, strlen(system_dir));
+    return add_dir(files, &capacity, "/usr/lib/debug");
 }
 
 struct error *debug_files_open(const struct module *module, const char *debug_dir,
@@ -302,6 +346,18 @@ struct error *debug_files_open(const struct module *module, const char *debug_di
         RETURN_IF_ERROR(mini_debug_info_open(files->main, &files->mini_image, &files->mini));
     *files_ret = take_ptr(files);
     return NULL;
+}
+
+void debug_files_fetch(struct debug_files *files, struct debug_server *server)
+{
+    const struct module *module = files->module;
+
+    files->server = server;
+    if (files->debug || elf_file_has_dwarf(files->main) || module->is_vdso || files->is_go)
+        return;
+    if (fetch(server, module->build_id, module->build_id_bytes, module->path, &files->debug_fd,
+              &files->debug))
+        choose_dwarf(files);
 }
 
 void debug_files_close(struct debug_files *files)

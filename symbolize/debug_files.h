@@ -2,7 +2,8 @@
  * and the MiniDebugInfo inside it. Each separate file is taken only when its build-id (or, for a
  * .gnu_debuglink, its CRC) proves that it belongs here.
  *
- * Looked for below the target's root first, then below our own; never on the network.
+ * Looked for below the target's root first, then below our own; on the network only by
+ * debug_files_fetch().
  * Ownership: the caller owns the struct; handles inside are borrowed by the sources. Threads: none.
  * Source: GDB manual "Debugging Information in Separate Files", "MiniDebugInfo"; dwz(1).
  */
@@ -17,6 +18,8 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "target/module.h"
+
+struct debug_server;
 
 /* Largest compressed debug info we read, inflated: it has to be in memory while its module is
  * named. What is not compressed is mapped and costs nothing. */
@@ -36,6 +39,7 @@ struct debug_files {
     bool is_go;        /* a Go program: names are not mangled, "." has a meaning of its own */
     bool is_too_large; /* there is DWARF, but beyond the limits above */
     bool is_loaded;    /* debug_files_load_dwarf() was called */
+    struct debug_server *server; /* for the dwz file; NULL = not asked */
     int debug_fd;
     int alt_fd;
     char *mini_image;
@@ -48,6 +52,10 @@ struct debug_files {
  * itself cannot be read. */
 struct error *debug_files_open(const struct module *module, const char *debug_dir,
                                struct debug_files **files_ret) MUST_CHECK;
+
+/* Asks a server for the debug file, where none was found and one would help.
+ * server: outlives files. */
+void debug_files_fetch(struct debug_files *files, struct debug_server *server);
 
 /* Finds the dwz file of files->dwarf, once: only when debug info is asked for.
  * Returns: NULL or error_no_memory. */

@@ -81,19 +81,35 @@ static bool is_label(const char *name)
     return name[0] == '\0' || name[0] == '$' || (name[0] == '.' && name[1] == 'L');
 }
 
-static bool symbol_fits(const GElf_Sym *sym, const struct code_sections *sections,
-                        const struct name_table *names, bool take_sizeless)
+static bool section_holds(const GElf_Shdr *shdr, uint64_t elf_addr)
+{
+    return elf_addr >= shdr->sh_addr && elf_addr - shdr->sh_addr < shdr->sh_size;
+}
+
+/* Finds the section with code that a symbol lies in. Its own number of it may be stale: objcopy
+ * removes a note and leaves .dynsym as it is, which nobody minds who loads the file.
+ * Returns: its number; SHN_UNDEF when there is none. */
+static size_t symbol_section(const GElf_Sym *sym, const struct code_sections *sections)
+{
+    if (sym->st_shndx == SHN_UNDEF ||
+        (sym->st_shndx >= SHN_LORESERVE && sym->st_shndx != SHN_XINDEX))
+        return SHN_UNDEF;
+    if (sym->st_shndx < sections->num &&
+        section_holds(&sections->headers[sym->st_shndx], sym->st_value))
+        return sym->st_shndx;
+    for (size_t i = 1; i < sections->num; i++)
+        if (section_holds(&sections->headers[i], sym->st_value))
+            return i;
+    return SHN_UNDEF;
+}
+
+static bool symbol_fits(const GElf_Sym *sym, const struct name_table *names, bool take_sizeless)
 {
     unsigned type = GELF_ST_TYPE(sym->st_info);
-    const GElf_Shdr *shdr;
 
     if (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE)
         return false;
-    if (sym->st_shndx == SHN_UNDEF || sym->st_shndx >= sections->num ||
-        sym->st_name >= names->num_bytes || is_label(names->bytes + sym->st_name))
-        return false;
-    shdr = &sections->headers[sym->st_shndx];
-    if (sym->st_value < shdr->sh_addr || sym->st_value - shdr->sh_addr >= shdr->sh_size)
+    if (sym->st_name >= names->num_bytes || is_label(names->bytes + sym->st_name))
         return false;
     return sym->st_size > 0 || take_sizeless;
 }
@@ -107,16 +123,19 @@ static struct error *read_symbols(struct elf_symtab *symtab, Elf_Data *data, uin
     for (size_t i = 1; i < num && i <= INT32_MAX; i++) {
         struct elf_symbol *symbol;
         const GElf_Shdr *shdr;
+        size_t section;
         uint64_t room;
         GElf_Sym sym;
 
-        if (!gelf_getsym(data, (int)i, &sym) || !symbol_fits(&sym, sections, names, take_sizeless))
+        if (!gelf_getsym(data, (int)i, &sym) || !symbol_fits(&sym, names, take_sizeless))
+            continue;
+        section = symbol_section(&sym, sections);
+        if (section == SHN_UNDEF)
             continue;
         RETURN_IF_ERROR(array_reserve(&symtab->symbols, &symtab->capacity, symtab->num_symbols + 1,
                                       sizeof(*symtab->symbols)));
         symbol = &symtab->symbols[symtab->num_symbols++];
-        shdr = &sections->headers[sym.st_shndx];
-        /* symbol_fits() has seen headers. NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
+        shdr = &sections->headers[section];
         room = shdr->sh_addr + shdr->sh_size - sym.st_value;
         *symbol = (struct elf_symbol){
             .start = sym.st_value,
@@ -124,7 +143,7 @@ static struct error *read_symbols(struct elf_symtab *symtab, Elf_Data *data, uin
             .name = sym.st_name,
             .table = table,
             .rank = symbol_rank(&sym, names->bytes + sym.st_name),
-            .section = (uint16_t)sym.st_shndx,
+            .section = (uint16_t)section,
             .index = (uint32_t)i,
         };
     }
@@ -174,9 +193,62 @@ static int symbol_compare(const void *left, const void *right)
     return 0;
 }
 
-/* Symbols without a size reach to the next start of any symbol, or the end of their section.
- * section_limits: end of the section by section number. */
-static void extend_sizeless(struct elf_symtab *symtab, const struct code_sections *sections)
+/* The search table of .eh_frame_hdr: where functions with CFI begin. */
+struct cfi_starts {
+    const uint8_t *rows; /* pairs of 32-bit offsets from `base`: of the code, of its FDE */
+    size_t num;
+    uint64_t base;
+};
+
+/* Source: Linux Standard Base, "The .eh_frame_hdr section"; the one encoding that linkers write. */
+static void cfi_starts_read(Elf *elf, struct cfi_starts *starts_ret)
+{
+    static const uint8_t encodings[] = {1, 0x1b, 0x03, 0x3b};
+    const uint8_t *bytes;
+    size_t num_bytes;
+    uint32_t num;
+    GElf_Shdr shdr;
+
+    if (!elf_file_section(elf, ".eh_frame_hdr", &shdr) ||
+        !elf_file_section_bytes(elf, ".eh_frame_hdr", &bytes, &num_bytes) || num_bytes < 12 ||
+        memcmp(bytes, encodings, sizeof(encodings)) != 0)
+        return;
+    memcpy(&num, bytes + 8, sizeof(num));
+    *starts_ret = (struct cfi_starts){
+        .rows = bytes + 12,
+        .num = num < (num_bytes - 12) / 8 ? num : (num_bytes - 12) / 8,
+        .base = shdr.sh_addr,
+    };
+}
+
+static uint64_t cfi_start(const struct cfi_starts *starts, size_t row)
+{
+    int32_t offset;
+
+    memcpy(&offset, starts->rows + 8 * row, sizeof(offset));
+    return starts->base + (uint64_t)(int64_t)offset;
+}
+
+/* Tells where the first function behind `elf_addr` begins; UINT64_MAX when none does. */
+static uint64_t cfi_next_start(const struct cfi_starts *starts, uint64_t elf_addr)
+{
+    size_t low = 0, high = starts->num;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (cfi_start(starts, middle) <= elf_addr)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < starts->num ? cfi_start(starts, low) : UINT64_MAX;
+}
+
+/* Symbols without a size reach to the next start of any symbol, of a function that was stripped of
+ * its symbol but has CFI, or the end of their section. */
+static void extend_sizeless(struct elf_symtab *symtab, const struct code_sections *sections,
+                            const struct cfi_starts *starts)
 {
     uint64_t next_start = UINT64_MAX;
 
@@ -188,7 +260,9 @@ static void extend_sizeless(struct elf_symtab *symtab, const struct code_section
         if (symbol->limit == symbol->start && symbol->section < sections->num) {
             const GElf_Shdr *shdr = &sections->headers[symbol->section];
             uint64_t limit = shdr->sh_addr + shdr->sh_size;
+            uint64_t cfi_limit = cfi_next_start(starts, symbol->start);
 
+            limit = cfi_limit < limit ? cfi_limit : limit;
             symbol->limit = next_start < limit ? next_start : limit;
         }
     }
@@ -196,17 +270,19 @@ static void extend_sizeless(struct elf_symtab *symtab, const struct code_section
 
 /* Priorities make the symbol with the last start win, and what has a size over what was extended.
  */
-static struct error *build_ranges(struct elf_symtab *symtab, Elf *elf)
+static struct error *build_ranges(struct elf_symtab *symtab, const struct debug_files *files)
 {
     CLEANUP(free) struct interval *intervals = NULL;
     CLEANUP(free) GElf_Shdr *headers = NULL;
     CLEANUP(free) uint8_t *has_size = NULL;
     struct code_sections sections = {0};
-    struct error *err = code_sections_read(elf, &sections);
+    struct cfi_starts starts = {0};
+    struct error *err = code_sections_read(files->debug ? files->debug : files->main, &sections);
 
     headers = sections.headers;
     if (err)
         return err;
+    cfi_starts_read(files->main, &starts);
     qsort(symtab->symbols, symtab->num_symbols, sizeof(*symtab->symbols), symbol_compare);
     intervals = calloc(symtab->num_symbols, sizeof(*intervals));
     has_size = calloc(symtab->num_symbols, sizeof(*has_size));
@@ -214,7 +290,7 @@ static struct error *build_ranges(struct elf_symtab *symtab, Elf *elf)
         return &error_no_memory;
     for (size_t i = 0; i < symtab->num_symbols; i++)
         has_size[i] = symtab->symbols[i].limit > symtab->symbols[i].start;
-    extend_sizeless(symtab, &sections);
+    extend_sizeless(symtab, &sections, &starts);
     for (size_t i = 0; i < symtab->num_symbols; i++) {
         intervals[i] = (struct interval){.start = symtab->symbols[i].start,
                                          .limit = symtab->symbols[i].limit,
@@ -243,7 +319,7 @@ struct error *elf_symtab_create(const struct debug_files *files, struct elf_symt
     }
     if (symtab->num_symbols > UINT32_MAX)
         return &error_no_memory;
-    RETURN_IF_ERROR(build_ranges(symtab, files->debug ? files->debug : files->main));
+    RETURN_IF_ERROR(build_ranges(symtab, files));
     *symtab_ret = take_ptr(symtab);
     return NULL;
 }

@@ -4,10 +4,11 @@
  * .dynsym, else .dynsym alone. Which symbol, where several cover an address: the one that starts
  * last (the innermost); at equal starts global before weak before local, functions before untyped
  * ones, fewer leading underscores, longest-standing (lowest index) first. A symbol of size 0
- * (assembler code) covers up to the next symbol or the end of its section, and only in a full
- * .symtab: in .dynsym and MiniDebugInfo the next symbol may be far away, and naming by the nearest
- * symbol would be a lie. Ownership: the caller owns the table; it borrows the Elf handles. Threads:
- * none. Source: gabi "Symbol Table".
+ * (assembler code) covers up to the next symbol, the next function that has CFI (strip -x takes
+ * names away, not CFI), or the end of its section, and only in a full .symtab: in .dynsym and
+ * MiniDebugInfo the next symbol may be far away, and naming by the nearest symbol would be a lie.
+ * Ownership: the caller owns the table; it borrows the Elf handles. Threads: none. Source: gabi
+ * "Symbol Table".
  */
 #ifndef SYMBOLIZE_ELF_SYMTAB_H
 #define SYMBOLIZE_ELF_SYMTAB_H

@@ -280,21 +280,21 @@ static bool walk_lines(const struct jit_dump *dump, struct line_walk *walk)
     for (uint64_t i = 0; i < num_entries; i++) {
         size_t path = off + ENTRY_BYTES;
         size_t path_bytes;
-        uint64_t addr;
+        uint64_t place;
         uint32_t line;
 
         if (code->lines_limit - off <= ENTRY_BYTES)
             return false;
-        addr = read_u64(dump, off) - walk->shift;
+        place = read_u64(dump, off) - walk->shift;
         line = read_u32(dump, off + 8);
-        if (addr - code->made_at > code->num_bytes || line > INT32_MAX)
+        if (place - code->made_at > code->num_bytes || line > INT32_MAX)
             return false;
         path_bytes = path_length(dump, path, code->lines_limit, walk->path_bytes);
         if (path_bytes == 0 || path_bytes > code->lines_limit - path)
             return false;
         if (dump->bytes[path] != SAME_PATH)
             last_path = path;
-        if (addr <= walk->pc) {
+        if (place <= walk->pc) {
             walk->path = last_path;
             walk->line = line;
         }

@@ -197,13 +197,16 @@ static bool is_written_by(const struct process *process, const struct stat *stat
 static int open_map_file(const struct process *process)
 {
     uint32_t inner_pid = process->ns_pid ? process->ns_pid : process->pid;
-    char root[40];
+    char live_root[40];
+    const char *root = live_root;
     char path[40];
     struct stat status;
     int fd;
 
-    snprintf(root, sizeof(root), "/proc/%u/root", process->pid);
+    snprintf(live_root, sizeof(live_root), "/proc/%u/root", process->pid);
     snprintf(path, sizeof(path), "/tmp/perf-%u.map", inner_pid);
+    if (process->root && process->root[0])
+        root = process->root;
     fd = root_file_open(root, path, false, &status);
     if (fd < 0) {
         snprintf(path, sizeof(path), "/tmp/perf-%u.map", process->pid);

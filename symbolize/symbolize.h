@@ -5,9 +5,9 @@
  * the one with the largest share first. A location that gets no name gets one synthetic line,
  * "libfoo.so+0x1a2b", so that every location has a line.
  * A name is given only when a symbol or DIE really covers the address; no nearest-symbol guessing.
- * Never goes to the network. Everything read is hostile; memory and time are bounded.
- * Ownership: the caller owns the symbolizer; it borrows target and table. Threads: one.
- * Source: DWARF 5, gabi, unwinding.md 6, pprof.md 6.
+ * Goes to the network only when options.debuginfod says so. Everything read is hostile; memory and
+ * time are bounded. Ownership: the caller owns the symbolizer; it borrows target and table.
+ * Threads: one. Source: DWARF 5, gabi, unwinding.md 6, pprof.md 6.
  */
 #ifndef SYMBOLIZE_SYMBOLIZE_H
 #define SYMBOLIZE_SYMBOLIZE_H
@@ -88,6 +88,20 @@ enum symbolize_scope {
     SYMBOLIZE_FILES, /* those in mappings that have a module; nothing else is touched */
 };
 
+/* Called while a debug file comes from a server, about once a second.
+ * name: path of the module. num_bytes of total_bytes (0: not known yet) are there.
+ * Returns: false to give up, on this file and all that would follow. */
+typedef bool symbolize_fetch_fn(void *context, const char *name, uint64_t num_bytes,
+                                uint64_t total_bytes);
+
+/* What came of asking servers. */
+struct symbolize_fetches {
+    uint64_t num_files; /* got, from the cache or a server */
+    uint64_t num_bytes;
+    uint64_t num_missing;
+    bool is_stopped; /* by the caller, or for want of time */
+};
+
 struct symbolize_options {
     enum symbolize_scope scope;
     bool again;   /* look places up again that have lines; one that is not found keeps its lines */
@@ -97,6 +111,9 @@ struct symbolize_options {
         timeout_ns; /* 0 = none: stop looking up after this long, name the rest synthetically */
     const char *debug_dir; /* more debug directories, as /usr/lib/debug, separated by ':'; NULL =
                             * none */
+    bool debuginfod;       /* ask servers for debug files that are not here */
+    symbolize_fetch_fn *fetch; /* NULL = nobody is told */
+    void *fetch_context;
     const uint64_t *location_weights; /* [num_locations] share of each location; NULL: all equal */
 };
 
@@ -111,6 +128,7 @@ struct symbolize_result {
     uint32_t worst_mapping;       /* mapping id with the most unnamed weight; 0 = none */
     uint64_t worst_num_locations; /* unnamed locations there */
     uint64_t duration_ns;
+    struct symbolize_fetches fetches;
     struct loss loss; /* UNSYMBOLIZED, SYMBOL_TIMEOUT, UNREADABLE */
 };
 

@@ -10,6 +10,7 @@
 #include "base/hash_index.h"
 #include "target/module_elf.h"
 #include "target/module_file.h"
+#include "target/roots.h"
 
 #define PAGE_BYTES 4096
 /* How often a file that could not be opened is tried again when another process maps it. */
@@ -46,6 +47,7 @@ struct module_table {
     struct hash_index build_id_index; /* modules */
     uint32_t vdsos[MAX_VDSOS];
     size_t num_vdsos;
+    struct roots roots;
 };
 
 static void module_row_destroy(struct module_row *row)
@@ -91,6 +93,7 @@ void module_table_destroy(struct module_table *table)
             close(table->keys[i].alias_fd);
     hash_index_deinit(&table->key_index);
     hash_index_deinit(&table->build_id_index);
+    roots_deinit(&table->roots);
     free(table->keys);
     free(table->rows);
     free(table);
@@ -307,9 +310,25 @@ struct error *module_table_get(struct module_table *table, const struct module_r
         *module_ret = &known->module;
         return NULL;
     }
+    free(file.root);
+    file.root = NULL;
+    RETURN_IF_ERROR(module_table_root(table, request->pid, &file.root));
     RETURN_IF_ERROR(file_find_or_add(table, &file, &module));
     RETURN_IF_ERROR(key_set(table, KEY_RECORD, dev, request->inode, module->id));
     *module_ret = module;
+    return NULL;
+}
+
+struct error *module_table_root(struct module_table *table, uint32_t pid, char **path_ret)
+{
+    const char *path;
+    char *copy;
+
+    RETURN_IF_ERROR(roots_get(&table->roots, pid, &path));
+    copy = strdup(path);
+    if (!copy)
+        return &error_no_memory;
+    *path_ret = copy;
     return NULL;
 }
 

@@ -31,7 +31,8 @@ struct module_segment {
 struct module {
     uint32_t id;
     char *path; /* as the target sees it, without " (deleted)" */
-    char *root; /* prefix under which path is found, "/proc/PID/root" of the first process; or "" */
+    char *root; /* path of the root directory of the first process that mapped it, valid as long as
+                 * the table; "" when it is ours or not known */
     int fd;     /* kept open; -1 when the file could not be opened */
     uint32_t dev_major, dev_minor;
     uint64_t inode;
@@ -84,6 +85,11 @@ struct error *module_table_get_vdso(struct module_table *table, const void *imag
  * above. */
 struct error *module_table_open_path(struct module_table *table, const char *path,
                                      struct module **module_ret) MUST_CHECK;
+
+/* Tells the root directory of a live process, as module.root has it.
+ * path_ret: a copy owned by the caller. Returns: NULL or error_no_memory. */
+struct error *module_table_root(struct module_table *table, uint32_t pid,
+                                char **path_ret) MUST_CHECK;
 
 /* Tells a module by id; NULL when there is none. */
 struct module *module_table_at(const struct module_table *table, uint32_t id);

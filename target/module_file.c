@@ -98,8 +98,8 @@ static struct error *candidates_try(const struct module_request *request, const 
     return NULL;
 }
 
-/* Sets root and is_deleted: by which name, if any, does the open file go now? */
-static struct error *names_settle(const char *root, struct module_file *file)
+/* Sets is_deleted: does the open file still go by its name, in our root or the target's? */
+static struct error *name_settle(const char *root, struct module_file *file)
 {
     CLEANUP(free) char *rooted = NULL;
     struct stat status;
@@ -110,13 +110,9 @@ static struct error *names_settle(const char *root, struct module_file *file)
         rooted = NULL;
         return &error_no_memory;
     }
-    if (root[0] == '\0' || stat(rooted, &status) != 0 || !same_file(&status, &file->status)) {
-        file->is_deleted = true;
-        return NULL;
-    }
-    free(file->root);
-    file->root = strdup(root);
-    return file->root ? NULL : &error_no_memory;
+    file->is_deleted =
+        root[0] == '\0' || stat(rooted, &status) != 0 || !same_file(&status, &file->status);
+    return NULL;
 }
 
 /* Cuts " (deleted)" off, unless a file really has such a name. Returns: whether it was cut. */
@@ -149,7 +145,7 @@ struct error *module_file_open(const struct module_request *request, struct modu
     RETURN_IF_ERROR(candidates_try(request, root, &file));
     if (file.fd >= 0) {
         file.is_deleted = false;
-        RETURN_IF_ERROR(names_settle(root, &file));
+        RETURN_IF_ERROR(name_settle(root, &file));
     }
     *file_ret = module_file_take(&file);
     return NULL;

@@ -20,7 +20,7 @@ struct module_file {
     int fd;             /* -1: could not be opened */
     struct stat status; /* valid when fd >= 0 */
     char *path;         /* as the target sees it, without " (deleted)" */
-    char *root;         /* "/proc/PID/root", or "" when the path means the same to us */
+    char *root;         /* "": to be filled in by the caller */
     bool is_deleted;    /* the path names another file by now, or none */
 };
 

@@ -20,6 +20,7 @@ static void process_row_destroy(struct process_row *row)
 {
     maps_put(row->process.maps);
     free(row->process.threads);
+    free(row->process.root);
     free(row);
 }
 
@@ -76,6 +77,7 @@ static struct error *row_clear(struct process_row *row, uint32_t pid)
     RETURN_IF_ERROR(maps_create(&maps));
     maps_put(row->process.maps);
     free(row->process.threads);
+    free(row->process.root);
     *row = (struct process_row){.process = {.pid = pid, .uid = UINT32_MAX, .maps = maps}};
     return NULL;
 }
@@ -223,7 +225,7 @@ struct error *target_add_launched(struct target *target, pid_t pid)
     RETURN_IF_ERROR(target_row_reset(target, (uint32_t)pid, &row));
     RETURN_IF_ERROR(target_thread_set(target, row, (uint32_t)pid, 0));
     row->awaits_main = true;
-    target_status_read(row);
+    target_status_read(target, row);
     return NULL;
 }
 

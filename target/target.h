@@ -25,6 +25,7 @@ struct process {
     uint32_t pid;
     uint64_t start_time_ticks; /* with pid: who it is; 0 when only known from events */
     uint32_t ns_pid; /* its pid in its own innermost pid namespace (perf-PID.map); 0 unknown */
+    char *root;      /* as struct module has it: where perf-PID.map is; NULL unknown */
     uint32_t uid;    /* owner of the process; UINT32_MAX unknown */
     struct maps *maps;
     uint32_t comm;           /* string id: name of the process (of its main thread) */

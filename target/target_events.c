@@ -90,6 +90,7 @@ static struct error *child_add(struct target *target, const struct event *event,
     row->process.maps = maps_get(parent.maps);
     row->process.uid = parent.uid;
     row->process.jit_dump = parent.jit_dump;
+    row->process.root = parent.root ? strdup(parent.root) : NULL;
     if (parent.ns_pid == parent.pid) /* in our namespace; else only /proc knows, when it is asked */
         row->process.ns_pid = event->pid;
     return target_thread_set(target, row, event->tid, name);

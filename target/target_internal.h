@@ -95,7 +95,8 @@ struct error *target_maps_read(struct target *target, struct process_row *row, b
  * the others, one of these (a zombie has no maps); 0 when all have ended. */
 uint32_t target_row_task(const struct process_row *row);
 
-/* Reads ns_pid and uid from /proc/PID/status, once; a process that is gone keeps what it has. */
-void target_status_read(struct process_row *row);
+/* Reads ns_pid and uid from /proc/PID/status, and the root directory, once; a process that is gone
+ * keeps what it has. */
+void target_status_read(struct target *target, struct process_row *row);
 
 #endif

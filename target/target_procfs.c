@@ -51,7 +51,7 @@ static uint32_t last_number(const char *field)
     return value <= INT_MAX ? (uint32_t)value : 0;
 }
 
-void target_status_read(struct process_row *row)
+void target_status_read(struct target *target, struct process_row *row)
 {
     CLEANUP(free) char *status = NULL;
     const char *field;
@@ -65,6 +65,9 @@ void target_status_read(struct process_row *row)
     row->has_status = !err || err->kind != ERROR_NO_MEMORY; /* what is gone stays gone */
     if (err)
         return;
+    free(row->process.root);
+    row->process.root = NULL;
+    error_destroy(module_table_root(target->modules, row->process.pid, &row->process.root));
     field = status_field(status, "NSpid");
     if (field)
         row->process.ns_pid = last_number(field);
@@ -338,7 +341,7 @@ struct error *target_add_process(struct target *target, pid_t pid, bool is_main,
         return error_create(ERROR_GONE, NULL, "process %d has ended", (int)pid);
     }
     row->has_status = false;
-    target_status_read(row);
+    target_status_read(target, row);
     RETURN_IF_ERROR(maps_error_take(target_maps_read(target, row, is_main, &has_changed), pid));
     if (process_ret)
         *process_ret = &row->process;

@@ -290,7 +290,7 @@ static struct error *anon_or_hole_add(struct target *target, struct process_row 
         owner = hole_owner(row->process.maps, vma);
     }
     if (!owner) {
-        target_status_read(row); /* perf-PID.map goes by the pid inside the namespace */
+        target_status_read(target, row); /* perf-PID.map goes by the pid inside the namespace */
         return anon_add(target, row, range, vma, has_changed_ret);
     }
     if (known_until(row->process.maps, owner, vma->start) >= vma->limit)

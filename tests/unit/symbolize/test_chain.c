@@ -166,6 +166,8 @@ static void expect_full_chain(const char *file, const char *debug_dir, bool is_e
 
 static void debuglink_is_followed_and_its_crc_checked(void **state)
 {
+    char debug_dir[128];
+
     (void)state;
     fixture_build(
         "objcopy --remove-section=.note.gnu.build-id lib.so plain.so && "
@@ -176,7 +178,12 @@ static void debuglink_is_followed_and_its_crc_checked(void **state)
     expect_full_chain("linked.so", NULL, true);
     fixture_build("printf x >> .debug/plain.debug");
     expect_full_chain("linked.so", NULL, false);
-    fixture_build("rm -r .debug");
+    /* Below a debug directory, under the whole path of the module. */
+    fixture_build("truncate -s -1 .debug/plain.debug && mkdir -p whole$PWD && "
+                  "mv .debug/plain.debug whole$PWD/ && rm -r .debug");
+    expect_full_chain("linked.so", NULL, false);
+    snprintf(debug_dir, sizeof(debug_dir), "%s/whole", fixture_dir);
+    expect_full_chain("linked.so", debug_dir, true);
 }
 
 static void build_id_directory_is_searched_and_the_id_checked(void **state)
@@ -264,6 +271,52 @@ static void shared_dwz_file_is_used(void **state)
     }
 }
 
+/* The dwz file of another build under the right name: nothing of it is believed. */
+static void dwz_file_of_another_build_is_refused(void **state)
+{
+    struct fixture before;
+    struct fixture after;
+    uint64_t addr;
+
+    (void)state;
+    fixture_write("shared.cc", "#include <map>\n#include <string>\nstd::map<std::string, int> m;\n"
+                               "int f(int a) { return m[std::to_string(a)]; }\n");
+    fixture_build(
+        "sed 's/std::map<std::string, int>/std::map<int, std::string>/; s/return .*;/"
+        "m[a] = \"x\"; return 1;/' shared.cc > other.cc && "
+        "for n in 1 2; do g++ -O2 -g -fPIC -shared -Wl,--build-id shared.cc -DN=$n -o s$n.so; "
+        "g++ -O2 -g -fPIC -shared -Wl,--build-id other.cc -DN=$n -o o$n.so; done && "
+        "cp s1.so whole.so && dwz -m good.dwz -r s1.so s2.so && dwz -m bad.dwz -r o1.so o2.so && "
+        "readelf -SW s1.so | grep -q gnu_debugaltlink && mv bad.dwz good.dwz");
+    addr = fixture_symbol("whole.so", "_Z1fi");
+    fixture_open(&before, "whole.so");
+    fixture_open(&after, "s1.so");
+    for (uint64_t at = 0; at < 128; at += 4) {
+        uint32_t location = fixture_add(&before, addr + at);
+
+        assert_int_equal(fixture_add(&after, addr + at), location);
+    }
+    fixture_symbolize(&before, &with_inlines);
+    fixture_symbolize(&after, &with_inlines);
+    for (uint32_t at = 0; at < 32; at++) {
+        size_t num = fixture_num_lines(&after, at);
+        size_t num_before = fixture_num_lines(&before, at);
+
+        /* Names that were in the dwz file are gone; no other one has taken their place. */
+        assert_true(num <= num_before);
+        for (size_t j = 0; num == num_before && j < num; j++) {
+            const char *name = fixture_name(&after, at, j);
+
+            if (!strstr(name, "+0x"))
+                assert_string_equal(name, fixture_name(&before, at, j));
+        }
+        assert_string_equal(fixture_name(&after, at, num - 1),
+                            fixture_name(&before, at, num_before - 1));
+    }
+    fixture_close(&before);
+    fixture_close(&after);
+}
+
 static void compressed_sections_are_read(void **state)
 {
     (void)state;
@@ -296,6 +349,67 @@ static void split_debug_info_is_found(void **state)
     assert_string_equal(fixture_name(&fixture, location, 0), "hidden");
     assert_int_equal(fixture_line(&fixture, location, 0)->line, 5);
     fixture_close(&fixture);
+}
+
+/* Expects the whole inline chain somewhere in `hidden`, or nowhere more than the symbol. */
+static void expect_split_chain(const char *file, const char *debug_dir, bool is_expected)
+{
+    struct symbolize_options options = {.inlines = true, .debug_dir = debug_dir};
+    struct fixture fixture;
+    uint64_t addr = fixture_symbol(file, "hidden");
+    size_t num_whole = 0;
+
+    fixture_open(&fixture, file);
+    for (uint64_t at = 0; at < 12; at++)
+        fixture_add(&fixture, addr + at);
+    fixture_symbolize(&fixture, &options);
+    assert_string_equal(fixture_name(&fixture, 0, fixture_num_lines(&fixture, 0) - 1), "hidden");
+    for (uint32_t at = 0; at < fixture.table.num_locations; at++) {
+        size_t num = fixture_num_lines(&fixture, at);
+
+        if (num != 3)
+            continue;
+        assert_string_equal(fixture_name(&fixture, at, 2), "hidden");
+        num_whole++;
+        assert_string_equal(fixture_name(&fixture, at, 0), "add");
+        assert_int_equal(fixture_line(&fixture, at, 0)->line, 5);
+        assert_string_equal(fixture_name(&fixture, at, 1), "twice");
+        assert_int_equal(fixture_line(&fixture, at, 1)->line, 9);
+        assert_int_equal(fixture_line(&fixture, at, 2)->line, 13);
+    }
+    assert_int_equal(num_whole > 0, is_expected);
+    fixture_close(&fixture);
+}
+
+/* Packages as binutils and LLVM make them, of the compilers' units; and files that were moved. */
+static void packaged_and_moved_split_debug_info_is_found(void **state)
+{
+    static const struct {
+        const char *compiler, *packager;
+    } kinds[] = {{"gcc -gdwarf-4", "dwp"},
+                 {"gcc -gdwarf-5", "llvm-dwp-14"},
+                 {"clang -gdwarf-4", "dwp"},
+                 {"clang -gdwarf-5", "llvm-dwp-14"}};
+    char debug_dir[128];
+
+    (void)state;
+    snprintf(debug_dir, sizeof(debug_dir), "%s/moved", fixture_dir);
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        char command[512];
+
+        snprintf(command, sizeof(command),
+                 "rm -rf *.dwo *.dwp moved; %s -O2 -g -gsplit-dwarf -fPIC -c lib.c -o split.o && "
+                 "gcc -shared split.o -o split.so && %s -e split.so -o kept.dwp && mkdir moved && "
+                 "mv *.dwo moved/",
+                 kinds[i].compiler, kinds[i].packager);
+        fixture_build(command);
+        expect_split_chain("split.so", NULL, false);
+        expect_split_chain("split.so", debug_dir, true);
+        fixture_build("rm moved/*.dwo && mv kept.dwp split.so.dwp");
+        expect_split_chain("split.so", NULL, true);
+        fixture_build("mv split.so.dwp moved/");
+        expect_split_chain("split.so", debug_dir, true);
+    }
 }
 
 static void plt_stubs_are_named(void **state)
@@ -506,8 +620,10 @@ int main(void)
         cmocka_unit_test(build_id_directory_is_searched_and_the_id_checked),
         cmocka_unit_test(mini_debug_info_names_local_functions),
         cmocka_unit_test(shared_dwz_file_is_used),
+        cmocka_unit_test(dwz_file_of_another_build_is_refused),
         cmocka_unit_test(compressed_sections_are_read),
         cmocka_unit_test(split_debug_info_is_found),
+        cmocka_unit_test(packaged_and_moved_split_debug_info_is_found),
         cmocka_unit_test(plt_stubs_are_named),
         cmocka_unit_test(stripped_go_program_is_named_by_its_own_table),
         cmocka_unit_test(vdso_is_named),

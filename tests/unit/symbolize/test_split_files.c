@@ -150,6 +150,17 @@ static void packages_are_read(void **state)
     }
 }
 
+/* What is no regular file is not opened: a FIFO would block, a device may do things. */
+static void other_kinds_of_files_are_left_alone(void **state)
+{
+    (void)state;
+    build("-gdwarf-5");
+    fixture_build("for f in *.dwo; do mv $f kept.$f; mkfifo $f; done");
+    assert_int_equal(count_found("split.so", NULL, 0), 0);
+    fixture_build("for f in kept.*; do rm ${f#kept.}; ln -s $f ${f#kept.}; done");
+    assert_int_equal(count_found("split.so", NULL, 0), 2);
+}
+
 /* A table of 2 slots, 1 unit and the columns info and abbrev. */
 struct small_index {
     uint32_t version, num_columns, num_units, num_slots;
@@ -226,6 +237,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(split_files_are_found_where_they_were_made_or_moved_to),
         cmocka_unit_test(packages_are_read),
+        cmocka_unit_test(other_kinds_of_files_are_left_alone),
         cmocka_unit_test(index_tells_ranges_by_id),
         cmocka_unit_test(damaged_index_is_refused),
     };
