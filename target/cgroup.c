@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 
+#define MAX_PROC_CGROUPS_BYTES 65536
 #define MAX_PROCS_BYTES ((size_t)64 << 20) /* PID_MAX_LIMIT lines of 8 bytes, twice */
 #define MAX_DEPTH 64
 #define MAX_MOUNTINFO_BYTES ((size_t)16 << 20) /* fs.mount-max allows 100000 mounts */
@@ -72,12 +73,32 @@ bool cgroup_mount_parse(char *line, struct cgroup_mount *mount_ret)
     return true;
 }
 
+/* Says where the perf_event controller is: /proc/cgroups has a line "perf_event HIERARCHY ...", the
+ * number is 0 for v2 (cgroups(7)). is_v2: whether only a mount of v2 was found.
+ * Returns: NULL when it is where it was looked for; ERROR_UNSUPPORTED. */
+static struct error *check_controller(bool is_v2)
+{
+    CLEANUP(free) char *text = NULL;
+    const char *line;
+
+    CLEANUP(error_destroy)
+    struct error *err =
+        file_read_all(AT_FDCWD, "/proc/cgroups", MAX_PROC_CGROUPS_BYTES, &text, NULL);
+    line = err ? NULL : strstr(text, "\nperf_event\t");
+    if (line && is_v2 && strtoul(line + strlen("\nperf_event\t"), NULL, 10) != 0)
+        return error_create(ERROR_UNSUPPORTED,
+                            "mount it: mount -t cgroup -o perf_event none DIRECTORY",
+                            "perf events know a hierarchy of cgroup v1 that is not mounted here");
+    return NULL;
+}
+
 /* Finds where the cgroups that perf events know are mounted. path_ret: owned by the caller.
  * Returns: NULL; ERROR_UNSUPPORTED when there are none. */
 static struct error *find_mount(char **path_ret)
 {
     CLEANUP(free) char *text = NULL;
     CLEANUP(free) char *found = NULL;
+    bool is_v2 = true;
     char *rest;
     char *line;
 
@@ -93,12 +114,14 @@ static struct error *find_mount(char **path_ret)
         found = strdup(mount.path);
         if (!found)
             return &error_no_memory;
+        is_v2 = mount.is_v2;
         if (mount.has_events)
             break;
     }
     if (!found)
         return error_create(ERROR_UNSUPPORTED, "mount -t cgroup2 none /sys/fs/cgroup",
                             "no cgroups are mounted that perf events know");
+    RETURN_IF_ERROR(check_controller(is_v2));
     *path_ret = take_ptr(found);
     return NULL;
 }

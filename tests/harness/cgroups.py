@@ -16,7 +16,9 @@ def mount():
             return path
         if kind == "cgroup2" and found is None:
             found = path
-    return found
+    lines = Path("/proc/cgroups").read_text(encoding="ascii").splitlines()
+    hierarchies = dict(line.split()[:2] for line in lines)
+    return found if hierarchies.get("perf_event", "0") == "0" else None
 
 
 @contextlib.contextmanager
