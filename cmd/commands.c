@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/nearest.h"
 #include "cmd/options.h"
 
 const struct command *const commands[] = {
@@ -52,7 +53,7 @@ struct error *command_explain_unknown(int argc, char **argv)
     }
     for (size_t i = 0; commands[i]; i++)
         names[i] = commands[i]->name;
-    nearest = options_nearest(word, names);
+    nearest = nearest_name(word, names);
     if (strchr(word, '/') || (!nearest && access(word, X_OK) == 0) || (!nearest && argc > 1))
         snprintf(hint, sizeof(hint), "to profile it, type: cprofiler record -- %.100s%s", word,
                  argc > 1 ? " ..." : "");

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/nearest.h"
 
 #define MAX_NAMES 64
 
@@ -17,54 +18,6 @@ struct parser {
     int next; /* index of the next word */
     void *options;
 };
-
-/* Levenshtein distance with a bound on length: names are short. */
-static size_t edit_distance(const char *a, const char *b)
-{
-    size_t row[MAX_NAMES];
-    size_t len_a = strlen(a);
-    size_t len_b = strlen(b);
-
-    if (len_a >= MAX_NAMES || len_b >= MAX_NAMES)
-        return MAX_NAMES;
-    for (size_t j = 0; j <= len_b; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= len_a; i++) {
-        size_t diagonal = row[0];
-
-        row[0] = i;
-        for (size_t j = 1; j <= len_b; j++) {
-            size_t above = row[j];
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-
-            if (above + 1 < best)
-                best = above + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            row[j] = best;
-            diagonal = above;
-        }
-    }
-    return row[len_b];
-}
-
-const char *options_nearest(const char *word, const char *const *names)
-{
-    const char *nearest = NULL;
-    size_t best = strlen(word) / 2 + 1; /* farther than half the word is no misspelling */
-
-    for (; *names; names++) {
-        size_t distance = edit_distance(word, *names);
-
-        if (strlen(word) >= 2 && strncmp(*names, word, strlen(word)) == 0)
-            distance = 1; /* an abbreviation */
-        if (distance < best) {
-            best = distance;
-            nearest = *names;
-        }
-    }
-    return nearest;
-}
 
 static struct error *unknown_option(const struct parser *parser, const char *word)
 {
@@ -80,7 +33,7 @@ static struct error *unknown_option(const struct parser *parser, const char *wor
     names[num_names] = NULL;
     if (word[0] == '-' && word[1] == '-') {
         negation = strncmp(word + 2, "no-", 3) ? "" : "no-";
-        nearest = options_nearest(word + 2 + strlen(negation), names);
+        nearest = nearest_name(word + 2 + strlen(negation), names);
     }
     if (nearest)
         snprintf(hint, sizeof(hint), "did you mean --%s%s? all options: cprofiler %s --help",

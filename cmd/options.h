@@ -57,7 +57,4 @@ struct error *options_parse(const struct command *command, int argc, char **argv
 /* Prints usage, options and examples of a command. */
 void options_print_help(const struct command *command, FILE *stream);
 
-/* Finds the name in a NULL-terminated list that is nearest to `word`; NULL when none is near. */
-const char *options_nearest(const char *word, const char *const *names);
-
 #endif

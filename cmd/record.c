@@ -29,12 +29,14 @@ struct record_options {
     struct option_list tids;
     const char *cgroup;
     const char *cpus;
+    struct option_list events;
     const char *output;
     const char *engine;
     const char *debug_dir;
-    const char *json; /* NULL: no; "": stderr; else a file */
-    unsigned long hz;
-    double seconds; /* 0: the default */
+    const char *json;    /* NULL: no; "": stderr; else a file */
+    unsigned long hz;    /* 0: what suits the event */
+    unsigned long count; /* 0: by hz */
+    double seconds;      /* 0: the default */
     double symbol_seconds;
     unsigned long long max_memory;
     int children; /* 1, 0; -1: not said */
@@ -64,9 +66,14 @@ static const struct option_row record_rows[] = {
     {'C', "cpu", OPTION_STRING, FIELD(cpus), "LIST", "only what runs on these CPUs: 0,2-3",
      .max = 0},
     {'F', "frequency", OPTION_UINT, FIELD(hz), "HZ",
-     "samples per second of CPU time, 1 to 10000 (default 99)", .min = 1, .max = SAMPLER_MAX_HZ,
+     "samples per second of CPU time, 1 to 10000 (default 99; counted events: 4000)", .min = 1,
+     .max = SAMPLER_MAX_HZ,
      .range_reason = "above 10 kHz taking samples would cost the target more than it tells; 99 to "
                      "999 is usual"},
+    {'e', "event", OPTION_LIST, FIELD(events), "EVENT",
+     "sample by EVENT[,EVENT...], not by CPU time; 'list' shows all", .max = 0},
+    {'c', "count", OPTION_UINT, FIELD(count), "COUNT",
+     "one sample every COUNT events (ns of a clock), instead of -F", .min = 1, .max = LONG_MAX},
     {'d', "duration", OPTION_SECONDS, FIELD(seconds), "SECONDS",
      "stop after this long (default 30 with -p and -t, else when the command ends)", .max = 0},
     {0, "children", OPTION_SWITCH, FIELD(children), NULL,
@@ -167,6 +174,9 @@ static struct error *resolve_scope(const struct record_options *options, struct 
 
 static struct error *check_usage(const struct record_options *options, bool has_command)
 {
+    if (options->hz && options->count)
+        return error_create(ERROR_USAGE, "give either -F HZ or -c COUNT",
+                            "record: both a frequency and a count");
     if (options->engine && strcmp(options->engine, sampler_cpu_wide.name) &&
         strcmp(options->engine, sampler_per_task.name) &&
         strcmp(options->engine, sampler_ptrace.name))
@@ -379,7 +389,6 @@ static struct error *run_recording(const struct record_options *options,
 static struct error *run_record(int argc, char **argv, int *status_ret)
 {
     struct record_options options = {
-        .hz = SAMPLER_DEFAULT_HZ,
         .symbol_seconds = DEFAULT_SYMBOL_SECONDS,
         .max_memory = DEFAULT_MAX_MEMORY,
         .children = -1,
@@ -392,6 +401,7 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
     struct scope scope = scope_command();
     CLEANUP(scope_deinit) UNUSED struct scope *guard = &scope;
     bool attaches, has_command;
+    struct event_list events;
     int first_word;
 
     RETURN_IF_ERROR(options_parse(&cmd_record, argc, argv, true, &options, &first_word));
@@ -400,11 +410,17 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
         *status_ret = 0;
         return NULL;
     }
+    if (events_is_question(&options.events)) {
+        *status_ret = 0;
+        return events_print(stdout);
+    }
     has_command = first_word < argc;
     attaches = options.pids.num_values || options.tids.num_values;
     RETURN_IF_ERROR(check_usage(&options, has_command));
     if (options.verbose)
         log_set_sink(log_to_stderr, LOG_DEBUG);
+    RETURN_IF_ERROR(events_choose(&options.events, (uint32_t)options.hz, options.count,
+                                  options.kernel, &events));
     RETURN_IF_ERROR(resolve_scope(&options, &scope));
     RETURN_IF_ERROR(signals_install());
     if (attaches && options.seconds == 0)
@@ -413,7 +429,7 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
     session_options = (struct session_options){
         .argv = has_command ? argv + first_word : NULL,
         .scope = &scope,
-        .hz = (uint32_t)options.hz,
+        .events = &events,
         .kernel = options.kernel,
         .follow_children = options.children < 0 ? !options.tids.num_values : options.children,
         .engine = options.engine,

@@ -31,8 +31,7 @@ static struct error *open_tables(struct session *session)
     struct string_table *strings = &session->table.strings;
 
     RETURN_IF_ERROR(stack_table_init(&session->table));
-    RETURN_IF_ERROR(
-        profile_init_cpu(&session->cpu, &session->table, 1000000000ULL / session->options.hz));
+    RETURN_IF_ERROR(events_init_profile(session->options.events, &session->table, &session->cpu));
     RETURN_IF_ERROR(string_table_add(strings, "pid", &session->key_pid));
     RETURN_IF_ERROR(string_table_add(strings, "thread_id", &session->key_thread_id));
     RETURN_IF_ERROR(string_table_add(strings, "thread_name", &session->key_thread_name));
@@ -49,11 +48,14 @@ static struct error *open_sampler(struct session *session)
     const struct session_options *options = &session->options;
     const struct scope *scope = options->scope;
     size_t num_engines = scope_is_open(scope) ? 1 : ARRAY_LENGTH(ladder);
+    bool prefers_next = num_engines > 1 && events_want_per_task(options->events);
     struct sampler_options sampler_options = {
         .scope = scope_for_sampler(scope),
         .cgroup_fd = scope->cgroup.fd,
         .cpus = scope->cpus.num_cpus ? &scope->cpus : NULL,
-        .hz = options->hz,
+        .hz = events_ring_hz(options->events),
+        .events = options->events->events,
+        .num_events = options->events->num_events,
         .stack_bytes = SAMPLER_DEFAULT_STACK_BYTES,
         .kernel = options->kernel,
         .follow_children = options->follow_children,
@@ -64,7 +66,8 @@ static struct error *open_sampler(struct session *session)
     for (size_t i = 0; i < num_engines; i++) {
         struct error *refusal;
 
-        if (options->engine && strcmp(options->engine, ladder[i]->name))
+        if (options->engine ? strcmp(options->engine, ladder[i]->name) != 0
+                            : prefers_next && i == 0)
             continue;
         refusal = ladder[i]->open(&sampler_options, &session->sampler);
         if (!refusal) {
@@ -161,6 +164,7 @@ struct error *session_open(struct session *session, const struct session_options
 
     memset(session, 0, sizeof(*session));
     session->options = *options;
+    session->clock = events_find_clock(options->events);
     session->unwind_ops = &unwind_cfi;
     RETURN_IF_ERROR(open_tables(session));
     RETURN_IF_ERROR(target_create(&session->table, &session->target));
@@ -200,7 +204,8 @@ static struct error *add_sample(struct session *session, const struct sample *sa
         {.key = session->key_thread_name},
         {.key = session->key_comm},
     };
-    int64_t values[] = {1, (int64_t)sample->weight};
+    struct event_tally *tally = &session->tallies[sample->event];
+    int64_t values[PROFILE_MAX_VALUES];
     enum loss_kind loss;
     uint32_t stack, label_set;
 
@@ -209,6 +214,7 @@ static struct error *add_sample(struct session *session, const struct sample *sa
         labels[2].str = process_thread_name(process, sample->tid);
         labels[3].str = process->comm;
     }
+    events_set_values(session->options.events, sample, values);
     RETURN_IF_ERROR(make_chain(session, process, sample));
     RETURN_IF_ERROR(stack_table_intern(&session->table, session->chain, &stack));
     RETURN_IF_ERROR(
@@ -216,8 +222,10 @@ static struct error *add_sample(struct session *session, const struct sample *sa
     RETURN_IF_ERROR(profile_add(&session->cpu, stack, label_set, values));
 
     session->num_samples++;
-    session->sampled_ns += sample->weight;
-    session->num_kernel_samples += sample->in_kernel;
+    tally->num_samples++;
+    tally->num_kernel_samples += sample->in_kernel;
+    if (__builtin_add_overflow(tally->weight, sample->weight, &tally->weight))
+        tally->weight = UINT64_MAX;
     session->num_complete += session->chain->stop == REASON_NONE;
     loss = frame_reason_loss((enum frame_reason)session->chain->stop);
     if (loss < LOSS_NUM_KINDS)
@@ -298,7 +306,8 @@ static struct error *begin(struct session *session)
     RETURN_IF_ERROR(session->sampler_ops->start(session->sampler));
     scope_begin(session->options.scope);
     session->sampler_ops->info(session->sampler, &session->sampler_info);
-    session->cpu.period = (int64_t)session->sampler_info.period_ns;
+    if (session->sampler_info.period_ns)
+        session->cpu.period = (int64_t)session->sampler_info.period_ns;
     if (session->options.scope->kind == SCOPE_CGROUP)
         RETURN_IF_ERROR(cgroup_visit(&session->options.scope->cgroup, add_member, session));
     if (session->launch)
@@ -353,15 +362,18 @@ static void compute_due(struct session *session)
     const struct session_options *options = &session->options;
 
     session->sampler_ops->info(session->sampler, &session->sampler_info);
-    if (!session->sampler_info.has_kernel && !session->sampler_info.counts_kernel)
-        return; /* accounting includes kernel time, our samples do not */
+    if (session->clock == options->events->num_events)
+        return;
+    if ((!session->sampler_info.has_kernel && !session->sampler_info.counts_kernel) ||
+        options->events->events[session->clock].spec.exclude_user)
+        return; /* accounting includes user and kernel time, our samples do not */
     if (options->scope->kind == SCOPE_COMMAND)
         session->has_due = session->command_has_ended && options->follow_children &&
                            options->scope->cpus.num_cpus == 0;
     else
         session->has_due = scope_due_ns(options->scope, &session->due_ns);
-    if (!session->has_due && session->sampler_info.has_exact_cpu) {
-        session->due_ns = session->sampler_info.exact_cpu_ns;
+    if (!session->has_due && session->sampler_info.has_exact) {
+        session->due_ns = session->sampler_info.exact[session->clock];
         session->has_due = true;
     }
 }
@@ -426,9 +438,11 @@ static struct error *weigh_locations(const struct session *session, uint64_t **w
 static struct error *add_comments(struct session *session)
 {
     struct profile *cpu = &session->cpu;
+    char events_text[EVENTS_TEXT_BYTES];
 
-    RETURN_IF_ERROR(profile_add_comment(cpu, "cprofiler " CPROFILER_VERSION ", %s, %u Hz",
-                                        session->sampler_info.engine, session_hz(session)));
+    events_describe(session->options.events, session_hz(session), events_text);
+    RETURN_IF_ERROR(profile_add_comment(cpu, "cprofiler " CPROFILER_VERSION ", %s, %s",
+                                        session->sampler_info.engine, events_text));
     if (session->options.argv) {
         char line[1024];
         size_t used = 0;
@@ -461,6 +475,7 @@ struct error *session_finish(struct session *session)
         .timeout_ns = session->options.symbol_timeout_ns,
     };
 
+    events_settle(session->options.events, &session->sampler_info, session->tallies, &session->cpu);
     RETURN_IF_ERROR(weigh_locations(session, &weights));
     options.location_weights = weights;
     if (options.debuginfod)
@@ -487,7 +502,7 @@ uint32_t session_hz(const struct session *session)
     uint64_t period_ns = session->sampler_info.period_ns;
 
     return period_ns ? (uint32_t)((1000000000ULL + period_ns / 2) / period_ns)
-                     : session->options.hz;
+                     : session->options.events->events[0].hz;
 }
 
 void session_target_name(const struct session *session, char *text)

@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "cmd/events.h"
 #include "cmd/scope.h"
 #include "profile/profile.h"
 #include "sampler/sampler.h"
@@ -25,10 +26,10 @@
 #include "unwind/unwind.h"
 
 struct session_options {
-    char *const *argv;   /* command to launch, NULL-terminated; NULL: none */
-    struct scope *scope; /* whom to sample, borrowed */
-    uint32_t hz;
-    bool kernel; /* sample kernel mode where allowed */
+    char *const *argv;               /* command to launch, NULL-terminated; NULL: none */
+    struct scope *scope;             /* whom to sample, borrowed */
+    const struct event_list *events; /* borrowed */
+    bool kernel;                     /* sample kernel mode where allowed */
     bool follow_children;
     const char *engine;   /* "cpu-wide", "per-task"; NULL: the best that works */
     uint64_t duration_ns; /* 0: until the target ends */
@@ -62,11 +63,11 @@ struct session {
     uint64_t start_ns; /* CLOCK_MONOTONIC */
     uint64_t duration_ns;
     uint64_t num_samples;
-    uint64_t num_kernel_samples;
-    uint64_t num_complete; /* samples whose stack is complete */
-    uint64_t sampled_ns;   /* sum of weights */
-    bool has_due;          /* due_ns is known */
-    uint64_t due_ns;       /* CPU time of the target by the kernel's own accounting */
+    uint64_t num_complete;                          /* samples whose stack is complete */
+    struct event_tally tallies[SAMPLER_MAX_EVENTS]; /* by event */
+    size_t clock;    /* the first event that is a clock; events->num_events when there is none */
+    bool has_due;    /* due_ns is known, and a clock is sampled */
+    uint64_t due_ns; /* CPU time of the target by the kernel's own accounting */
     struct symbolize_result symbols;
     int old_nice; /* our priority before the recording, when has_raised_priority */
     bool has_raised_priority;

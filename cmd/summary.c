@@ -8,15 +8,15 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "cmd/package_owner.h"
+#include "cmd/summary_events.h"
 #include "output/top.h"
 
 #define NUM_TOP 5
-#define CPU_COLUMN 1
+#define FIRST_EVENT_COLUMN 1
 
 /* The figures that both forms show. Shares are fractions, NAN-free: 0 samples give 0 or 1. */
 struct figures {
     double seconds;
-    double cpu_seconds;
     double kernel_share;
     double complete_share;
     double named_share;
@@ -42,6 +42,11 @@ static const char *base_name(const char *path)
     const char *slash = strrchr(path, '/');
 
     return slash && slash[1] ? slash + 1 : path;
+}
+
+static bool has_clock(const struct session *session)
+{
+    return session->clock < session->options.events->num_events;
 }
 
 /* What gives names to the code of a file: its package's debug symbols, where it has one. */
@@ -93,14 +98,16 @@ static struct error *compute_figures(const struct session *session, struct figur
     getrusage(RUSAGE_SELF, &usage);
     *figures = (struct figures){
         .seconds = (double)session->duration_ns / 1e9,
-        .cpu_seconds = (double)session->sampled_ns / 1e9,
-        .kernel_share = share(session->num_kernel_samples, session->num_samples, 0),
+        .kernel_share =
+            share(session->tallies[0].num_kernel_samples, session->tallies[0].num_samples, 0),
         .complete_share = share(session->num_complete, session->num_samples, 1),
         .named_share = share(session->symbols.weight_named, session->symbols.weight_total, 1),
-        .due_share = share(session->sampled_ns, session->due_ns, 1),
+        .due_share = session->has_due
+                         ? share(session->tallies[session->clock].weight, session->due_ns, 1)
+                         : 1,
         .own_cpu_seconds = (double)clock_self_cpu_ns() / 1e9,
         .own_rss_bytes = (uint64_t)usage.ru_maxrss * 1024,
-        .total = profile_total(&session->cpu, CPU_COLUMN),
+        .total = profile_total(&session->cpu, FIRST_EVENT_COLUMN),
     };
     target_counts(session->target, &figures->num_processes, &figures->num_threads);
     if (worst && worst <= session->table.num_mappings) {
@@ -109,23 +116,7 @@ static struct error *compute_figures(const struct session *session, struct figur
         figures->worst_path = base_name(string_table_get(&session->table.strings, mapping->path));
         RETURN_IF_ERROR(describe_remedy(session, mapping, figures));
     }
-    return top_compute(&session->cpu, CPU_COLUMN, &figures->rows, &figures->num_rows);
-}
-
-/* Digits in groups of three: "2 871". text: room for 32 bytes. */
-static const char *grouped(uint64_t number, char *text)
-{
-    char digits[24];
-    int num_digits = snprintf(digits, sizeof(digits), "%llu", (unsigned long long)number);
-    char *out = text;
-
-    for (int i = 0; i < num_digits; i++) {
-        if (i && (num_digits - i) % 3 == 0)
-            *out++ = ' ';
-        *out++ = digits[i];
-    }
-    *out = '\0';
-    return text;
+    return top_compute(&session->cpu, FIRST_EVENT_COLUMN, &figures->rows, &figures->num_rows);
 }
 
 static void print_size(uint64_t num_bytes, FILE *stream)
@@ -188,9 +179,12 @@ static void print_sampling_remedies(const struct session *session, const struct 
     const uint64_t *losses = session->cpu.loss.counts;
 
     if (session->num_samples == 0)
-        fprintf(stream, "  no samples: the target used no CPU time while it was recorded\n");
+        fprintf(stream, "  no samples: %s while it was recorded\n",
+                has_clock(session) ? "the target used no CPU time"
+                                   : "none of these events happened");
     if (losses[LOSS_LOST])
-        fprintf(stream, "  samples lost: cprofiler got too little CPU; lower -F%s\n",
+        fprintf(stream, "  samples lost: cprofiler got too little CPU; %s%s\n",
+                session->options.events->events[0].period ? "raise -c" : "lower -F",
                 session->sampler_info.ring_is_small ? ", or raise ulimit -l (rings are small)"
                                                     : "");
     else if (session->sampler_info.ring_is_small)
@@ -315,21 +309,19 @@ struct error *summary_print(const struct session *session, const struct summary_
     struct figures figures = {0};
     CLEANUP(error_destroy) struct error *err = compute_figures(session, &figures);
     CLEANUP(free) struct top_row *rows UNUSED = figures.rows; /* owned here, read in figures */
-    char number[32];
+    char events_text[EVENTS_TEXT_BYTES];
 
     if (err)
         return take_ptr(err);
+    events_describe(session->options.events, session_hz(session), events_text);
     fprintf(stream, "cprofiler: %.1f s, ", figures.seconds);
     print_scope(session->options.scope, stream);
-    fprintf(stream, "%zu process%s, %zu thread%s, %u Hz, engine %s\n", figures.num_processes,
+    fprintf(stream, "%zu process%s, %zu thread%s, %s, engine %s\n", figures.num_processes,
             figures.num_processes == 1 ? "" : "es", figures.num_threads,
-            figures.num_threads == 1 ? "" : "s", session_hz(session), session->sampler_info.engine);
+            figures.num_threads == 1 ? "" : "s", events_text, session->sampler_info.engine);
     if (session->engine_note && session->sampler_ops != &sampler_ptrace)
         fprintf(stream, "  engine per-task, since cpu-wide is refused: %s\n", session->engine_note);
-    fprintf(stream, "  %s samples = %.2f s CPU (%.0f %% of one core), kernel %.0f %%\n",
-            grouped(session->num_samples, number), figures.cpu_seconds,
-            figures.seconds > 0 ? 100 * figures.cpu_seconds / figures.seconds : 0,
-            100 * figures.kernel_share);
+    summary_print_events(session, stream);
     print_quality(session, &figures, stream);
     print_fetches(session, stream);
     print_top(session, &figures, stream);
@@ -372,18 +364,21 @@ static void print_json_figures(const struct session *session, const struct figur
 
     fprintf(stream,
             "{\"version\":\"%s\",\"engine\":\"%s\",\"hz\":%u,\"duration_seconds\":%.3f,"
-            "\"processes\":%zu,\"threads\":%zu,\"samples\":%llu,\"cpu_seconds\":%.6f,"
+            "\"processes\":%zu,\"threads\":%zu,\"samples\":%llu,"
             "\"kernel_share\":%.4f,\"complete_share\":%.6f,\"named_share\":%.6f",
             CPROFILER_VERSION, session->sampler_info.engine, session_hz(session), figures->seconds,
             figures->num_processes, figures->num_threads, (unsigned long long)session->num_samples,
-            figures->cpu_seconds, figures->kernel_share, figures->complete_share,
-            figures->named_share);
+            figures->kernel_share, figures->complete_share, figures->named_share);
     fprintf(stream, ",\"scope\":\"%s\"", scope_kind_name(session->options.scope));
     if (session->options.scope->cpus.num_cpus) {
         cpu_list_format(&session->options.scope->cpus, cpus, sizeof(cpus));
         fprintf(stream, ",\"cpus\":\"%s\"", cpus);
     }
     fprintf(stream, ",\"kernel_sampled\":%s", session->sampler_info.has_kernel ? "true" : "false");
+    summary_print_events_json(session, stream);
+    if (has_clock(session))
+        fprintf(stream, ",\"cpu_seconds\":%.6f",
+                (double)session->tallies[session->clock].weight / 1e9);
     if (session->has_due)
         fprintf(stream, ",\"due_cpu_seconds\":%.6f", (double)session->due_ns / 1e9);
     fprintf(stream, ",\"not_symbolized\":%llu", (unsigned long long)session->symbols.num_left);

@@ -24,6 +24,7 @@ struct sample {
     uint32_t pid; /* thread group; in our pid namespace */
     uint32_t tid;
     uint32_t cpu;
+    uint32_t event;   /* which of the sampler's events it is, by index */
     uint64_t time_ns; /* CLOCK_MONOTONIC */
     uint64_t
         weight;  /* what it stands for, in the unit of its sample type (ns of CPU for cpu-clock) */

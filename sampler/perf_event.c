@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "sampler/perf_record.h"
 
 #define CAPABILITY_SYS_ADMIN 21 /* capabilities(7), linux/capability.h */
@@ -41,13 +42,32 @@ static void attr_set_inherit(struct perf_event_attr *attr, const struct sampler_
     attr->inherit_thread = inherit && !options->follow_children;
 }
 
-void perf_event_attr_clock(const struct sampler_options *options, bool inherit,
-                           struct perf_event_attr *attr)
+/* How often. Software events with PERF_SAMPLE_PERIOD and a fixed period would give a sample each
+ * (kernel/events/core.c, perf_swevent_event()), so only those by frequency tell their period. */
+static void attr_set_period(const struct sampler_event *event, struct perf_event_attr *attr)
 {
-    attr_init(attr, PERF_COUNT_SW_CPU_CLOCK);
+    if (event->period) {
+        attr->sample_period = event->period;
+        attr->sample_type &= ~(uint64_t)PERF_SAMPLE_PERIOD;
+    } else if (event->spec.class == EVENT_CLASS_CLOCK) {
+        attr->sample_period = NS_PER_S / event->hz;
+    } else {
+        attr->freq = 1;
+        attr->sample_freq = event->hz;
+    }
+}
+
+void perf_event_attr_sampling(const struct sampler_options *options,
+                              const struct sampler_event *event, bool inherit,
+                              struct perf_event_attr *attr)
+{
+    const struct event_spec *spec = &event->spec;
+
+    attr_init(attr, spec->perf_config);
+    attr->type = spec->perf_type;
     attr_set_inherit(attr, options, inherit);
-    attr->sample_period = NS_PER_S / options->hz;
-    attr->sample_type = PERF_RECORD_CLOCK_SAMPLE_TYPE | PERF_SAMPLE_REGS_USER;
+    attr->sample_type = PERF_RECORD_SAMPLE_TYPE | PERF_SAMPLE_REGS_USER;
+    attr_set_period(event, attr);
     attr->sample_regs_user = PERF_RECORD_USER_REGS;
     if (options->stack_bytes) {
         attr->sample_type |= PERF_SAMPLE_STACK_USER;
@@ -56,12 +76,13 @@ void perf_event_attr_clock(const struct sampler_options *options, bool inherit,
     if (options->kernel) {
         attr->sample_type |= PERF_SAMPLE_CALLCHAIN;
         attr->exclude_callchain_user = 1;
-    } else {
-        attr->exclude_kernel = 1;
     }
+    /* Without kernel frames, what happens in the kernel is still seen, by its user stack. */
+    attr->exclude_kernel = spec->exclude_kernel || (!options->kernel && !spec->fires_in_kernel);
+    attr->exclude_user = spec->exclude_user;
     attr->disabled = 1;
     attr->enable_on_exec = inherit && options->enable_on_exec;
-    attr->exclude_idle = 1;
+    attr->exclude_idle = spec->class == EVENT_CLASS_CLOCK;
     attr->watermark = 1; /* the ring decides when we are woken */
 }
 
@@ -107,8 +128,18 @@ int perf_event_open_cgroup(const struct perf_event_attr *attr, int cgroup_fd, in
     return open_with(attr, cgroup_fd, cpu, PERF_FLAG_PID_CGROUP);
 }
 
-/* Takes one thing from `attr` that an older kernel may not know. Returns: false when nothing is
- * left. */
+/* Reads one number out of a small file of /proc. Returns: fallback when it is not there. */
+static long read_number(const char *path, long fallback)
+{
+    CLEANUP(error_destroy) struct error *err = NULL;
+    CLEANUP(free) char *text = NULL;
+
+    err = file_read_all(AT_FDCWD, path, 4096, &text, NULL);
+    return err ? fallback : strtol(text, NULL, 10);
+}
+
+/* Takes one thing from `attr` that an older kernel may not know, or not allow. Returns: false when
+ * nothing is left. */
 static bool attr_degrade(struct perf_event_attr *attr)
 {
     if (attr->read_format & PERF_FORMAT_LOST) { /* since Linux 6.0 */
@@ -119,18 +150,27 @@ static bool attr_degrade(struct perf_event_attr *attr)
         attr->inherit_thread = 0;
         return true;
     }
+    if (attr->freq) { /* the kernel lowers the limit by itself where interrupts take long */
+        long max_hz = read_number("/proc/sys/kernel/perf_event_max_sample_rate", 0);
+
+        if (max_hz > 0 && (uint64_t)max_hz < attr->sample_freq) {
+            log_warning("kernel.perf_event_max_sample_rate allows %ld Hz only", max_hz);
+            attr->sample_freq = (uint64_t)max_hz;
+            return true;
+        }
+    }
     return false;
 }
 
-struct error *perf_event_probe(struct perf_event_attr *attr, pid_t pid, int cpu,
-                               bool may_drop_kernel)
+/* Tries to open an event. Returns: 0 or a positive errno value. */
+static int probe(struct perf_event_attr *attr, pid_t pid, int cpu, bool may_drop_kernel)
 {
     for (;;) {
         int fd = perf_event_open(attr, pid, cpu);
 
         if (fd >= 0) {
             close(fd);
-            return NULL;
+            return 0;
         }
         if ((fd == -EINVAL || fd == -E2BIG) && attr_degrade(attr))
             continue;
@@ -139,18 +179,16 @@ struct error *perf_event_probe(struct perf_event_attr *attr, pid_t pid, int cpu,
             attr->exclude_callchain_kernel = 1;
             continue;
         }
-        return perf_event_refusal(-fd, pid == -1);
+        return -fd;
     }
 }
 
-/* Reads one number out of a small file of /proc. Returns: fallback when it is not there. */
-static long read_number(const char *path, long fallback)
+struct error *perf_event_probe(struct perf_event_attr *attr, pid_t pid, int cpu,
+                               bool may_drop_kernel)
 {
-    CLEANUP(error_destroy) struct error *err = NULL;
-    CLEANUP(free) char *text = NULL;
+    int err = probe(attr, pid, cpu, may_drop_kernel);
 
-    err = file_read_all(AT_FDCWD, path, 4096, &text, NULL);
-    return err ? fallback : strtol(text, NULL, 10);
+    return err ? perf_event_refusal(err, pid == -1) : NULL;
 }
 
 /* Reads the value of one line "name:\tvalue" of /proc/self/status. Returns: 0 when it is not there.
@@ -242,6 +280,66 @@ struct error *perf_event_refusal(int err, bool is_cpu_wide)
     default:
         return error_from_errno(err, NULL, "can't open a perf event");
     }
+}
+
+/* Tells whether the processor has counters that we can reach, by asking for the one that all have.
+ */
+static bool has_hardware_counters(void)
+{
+    struct perf_event_attr attr = {
+        .type = PERF_TYPE_HARDWARE,
+        .size = sizeof(attr),
+        .config = PERF_COUNT_HW_CPU_CYCLES,
+        .disabled = 1,
+        .exclude_kernel = 1,
+        .exclude_hv = 1,
+    };
+    int fd = perf_event_open(&attr, 0, -1);
+
+    if (fd >= 0)
+        close(fd);
+    return fd != -ENOENT && fd != -EOPNOTSUPP && fd != -ENODEV;
+}
+
+static struct error *hardware_refusal(int err, const struct event_spec *spec)
+{
+    if (!has_hardware_counters())
+        return error_create(ERROR_UNSUPPORTED, "sample by CPU time instead: -e cpu-clock",
+                            "%s: this machine has no hardware counters (virtual machine?)",
+                            spec->name);
+    return error_create(ERROR_UNSUPPORTED, "those it has: -e list",
+                        "%s: this processor can't sample by it: %s", spec->name, strerror(err));
+}
+
+/* Whether an event is worth nothing without kernel mode. */
+static bool needs_kernel(const struct event_spec *spec)
+{
+    return spec->fires_in_kernel || spec->exclude_user;
+}
+
+static struct error *sampling_refusal(int err, const struct event_spec *spec, bool is_cpu_wide)
+{
+    bool is_unknown = err == ENOENT || err == EOPNOTSUPP || err == ENODEV || err == EINVAL;
+    long paranoid = read_number("/proc/sys/kernel/perf_event_paranoid", -100);
+
+    if (is_unknown && spec->class == EVENT_CLASS_HARDWARE)
+        return hardware_refusal(err, spec);
+    if (is_unknown && spec->class != EVENT_CLASS_CLOCK)
+        return error_create(ERROR_UNSUPPORTED, "those it has: -e list",
+                            "%s: this kernel can't sample by it: %s", spec->name, strerror(err));
+    if ((err == EACCES || err == EPERM) && !is_cpu_wide && needs_kernel(spec) && paranoid == 2)
+        return error_from_errno(err, "sudo sysctl kernel.perf_event_paranoid=1",
+                                "%s happens in kernel mode, which perf_event_paranoid 2 hides",
+                                spec->name);
+    return perf_event_refusal(err, is_cpu_wide);
+}
+
+struct error *perf_event_probe_sampling(const struct event_spec *spec, struct perf_event_attr *attr,
+                                        pid_t pid, int cpu, bool may_drop_kernel)
+{
+    int err = probe(attr, pid, cpu, may_drop_kernel && !needs_kernel(spec));
+
+    return err ? sampling_refusal(err, spec, pid == -1) : NULL;
 }
 
 struct error *perf_event_task_refusal(int err, pid_t pid, pid_t tid, size_t num_open)

@@ -18,15 +18,16 @@
 
 /* What read(2) on an event gives, with the read_format that perf_event_attr_*() set. */
 struct perf_event_count {
-    uint64_t value; /* cpu-clock: ns of CPU time, inherited children included */
+    uint64_t value; /* in the event's unit, inherited children included */
     uint64_t lost;  /* records that found no room in the ring; 0 on kernels before 6.0 */
 };
 
-/* Fills `attr` for the sampling event: cpu-clock, fixed period, user registers and stack, kernel
- * callchain when asked for. Disabled at first. inherit: new threads (and processes, when
- * options->follow_children) get it too; else neither. */
-void perf_event_attr_clock(const struct sampler_options *options, bool inherit,
-                           struct perf_event_attr *attr);
+/* Fills `attr` for a sampling event: user registers and stack, kernel callchain when asked for; by
+ * fixed period (clocks always) or by frequency. Disabled at first. inherit: new threads (and
+ * processes, when options->follow_children) get it too; else neither. */
+void perf_event_attr_sampling(const struct sampler_options *options,
+                              const struct sampler_event *event, bool inherit,
+                              struct perf_event_attr *attr);
 
 /* Fills `attr` for the sideband event: counts nothing, tells executable mmaps, comm, fork and exit.
  * Enabled at once. inherit: as above. */
@@ -47,10 +48,15 @@ int perf_event_open_cgroup(const struct perf_event_attr *attr, int cgroup_fd, in
 
 /* Opens an event once (on ourselves, or on the whole CPU when pid is -1) and closes it again,
  * taking from `attr` what this kernel does not know (PERF_FORMAT_LOST, inherit_thread) or does not
- * allow us (kernel mode, when `may_drop_kernel`), so that all later openings are alike. Returns:
- * NULL, or why it is refused, with the remedy. */
+ * allow us (kernel mode, when `may_drop_kernel`; a higher frequency), so that all later openings
+ * are alike. Returns: NULL, or why it is refused, with the remedy. */
 struct error *perf_event_probe(struct perf_event_attr *attr, pid_t pid, int cpu,
                                bool may_drop_kernel) MUST_CHECK;
+
+/* The same for a sampling event, whose refusals have causes of their own: no such counter in this
+ * processor, no processor counters in this machine, an event of the kernel that we may not see. */
+struct error *perf_event_probe_sampling(const struct event_spec *spec, struct perf_event_attr *attr,
+                                        pid_t pid, int cpu, bool may_drop_kernel) MUST_CHECK;
 
 /* Says why the kernel refuses us perf events altogether. err: a positive errno value. is_cpu_wide:
  * a whole CPU was asked for, which takes more privilege. Returns: an error that names the cause

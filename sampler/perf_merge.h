@@ -38,8 +38,9 @@ struct perf_merge {
     struct loss loss;  /* what LOSS events have told so far */
 };
 
-/* Says whether a decoded record is to be delivered. context: as given to perf_merge_drain(). */
-typedef bool perf_merge_accept_fn(void *context, const struct perf_record *record);
+/* Says whether a decoded record is to be delivered, and may complete it by what the engine knows.
+ * context: as given to perf_merge_drain(). */
+typedef bool perf_merge_accept_fn(void *context, struct perf_record *record);
 
 /* Where events go. */
 struct perf_merge_sink {

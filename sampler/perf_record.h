@@ -15,8 +15,9 @@
 
 #include "profile/sample.h"
 
-/* What every sampling event asks for; REGS_USER, STACK_USER and CALLCHAIN may come on top. */
-#define PERF_RECORD_CLOCK_SAMPLE_TYPE                                                         \
+/* What every sampling event asks for, but for PERIOD, which those with a fixed period go without;
+ * REGS_USER, STACK_USER and CALLCHAIN may come on top. */
+#define PERF_RECORD_SAMPLE_TYPE                                                               \
     (PERF_SAMPLE_IP | PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_ID | PERF_SAMPLE_CPU | \
      PERF_SAMPLE_PERIOD)
 /* What every sideband event asks for. */

@@ -6,20 +6,34 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
-#define MAX_HZ 199           /* faster than this, batches are young enough */
-#define MIN_FULL 4           /* samples with a full stack before anything is done */
-#define FULL_SHARE 16        /* one in so many samples */
-#define MAX_MOVES_PER_STEP 4 /* each may take 10 ms */
+#define MAX_HZ 199 /* faster than this, batches are young enough */
+#define NS_PER_S 1000000000u
+#define MIN_SEEN_NS (NS_PER_S / 2) /* long enough to judge a rate */
+#define MIN_FULL 4                 /* samples with a full stack before anything is done */
+#define FULL_SHARE 16              /* one in so many samples */
+#define MAX_MOVES_PER_STEP 4       /* each may take 10 ms */
 
 void perf_wakeup_count(struct perf_wakeup *wakeup, const struct sample *sample)
 {
-    wakeup->num_samples++;
+    if (wakeup->num_samples++ == 0)
+        wakeup->first_ns = sample->time_ns;
+    if (sample->time_ns > wakeup->last_ns)
+        wakeup->last_ns = sample->time_ns;
     wakeup->num_full += sample->stack_bytes > 0 && sample->stack_bytes == sample->stack_asked_bytes;
+}
+
+/* Tells whether samples come so slowly that each may wake us: asked for so, or found so. */
+static bool is_slow(const struct perf_wakeup *wakeup, const struct sampler_options *options)
+{
+    uint64_t seen_ns = wakeup->last_ns - wakeup->first_ns;
+
+    return options->hz <= MAX_HZ ||
+           (seen_ns >= MIN_SEEN_NS && wakeup->num_samples <= seen_ns / (NS_PER_S / MAX_HZ));
 }
 
 static bool is_due(const struct perf_wakeup *wakeup, const struct sampler_options *options)
 {
-    return options->hz <= MAX_HZ && wakeup->num_full >= MIN_FULL &&
+    return is_slow(wakeup, options) && wakeup->num_full >= MIN_FULL &&
            wakeup->num_full * FULL_SHARE >= wakeup->num_samples;
 }
 

@@ -28,9 +28,11 @@ struct perf_wakeup_event {
 struct perf_wakeup {
     uint64_t num_samples;
     uint64_t num_full; /* of which the stack filled all that was asked for */
-    bool is_urgent;    /* urgent rings are open; new events belong there */
-    bool is_refused;   /* they could not be opened: all stays batched */
-    size_t num_moved;  /* events [0, num_moved) have been moved */
+    uint64_t first_ns; /* time of the first sample */
+    uint64_t last_ns;
+    bool is_urgent;   /* urgent rings are open; new events belong there */
+    bool is_refused;  /* they could not be opened: all stays batched */
+    size_t num_moved; /* events [0, num_moved) have been moved */
 };
 
 /* Takes note of a sample. */

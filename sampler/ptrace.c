@@ -99,6 +99,11 @@ static struct error *check_ptrace(void)
                         "ptrace is refused: %s", strerror(errno));
 }
 
+static bool is_cpu_clock(const struct event_spec *spec)
+{
+    return strcmp(spec->name, event_spec_cpu_clock.name) == 0;
+}
+
 static struct error *ptrace_engine_open(const struct sampler_options *options,
                                         struct sampler **sampler_ret)
 {
@@ -107,6 +112,9 @@ static struct error *ptrace_engine_open(const struct sampler_options *options,
     if (options->scope != SAMPLER_PROCESSES || options->cpus)
         return error_create(ERROR_UNSUPPORTED, "leave out --engine ptrace",
                             "by ptrace only whole processes can be sampled, on all CPUs");
+    if (options->events && (options->num_events > 1 || !is_cpu_clock(&options->events[0].spec)))
+        return error_create(ERROR_UNSUPPORTED, "leave out -e",
+                            "by ptrace only CPU time can be sampled, not events");
     RETURN_IF_ERROR(check_ptrace());
     sampler = calloc(1, sizeof(*sampler));
     if (!sampler)
@@ -336,8 +344,8 @@ static void ptrace_engine_info(const struct sampler *sampler, struct sampler_inf
         .engine = "ptrace",
         .period_ns = sampler->period_ns,
         .counts_kernel = true,
-        .has_exact_cpu = true,
-        .exact_cpu_ns = sampler->tasks.cpu_ns,
+        .has_exact = true,
+        .exact = {sampler->tasks.cpu_ns},
     };
 }
 

@@ -17,10 +17,12 @@
 #include "base/error.h"
 #include "profile/sample.h"
 #include "sampler/cpu_list.h"
+#include "sampler/event_spec.h"
 
 #define SAMPLER_MAX_HZ 10000
 #define SAMPLER_DEFAULT_HZ 99
 #define SAMPLER_DEFAULT_STACK_BYTES 32768
+#define SAMPLER_MAX_EVENTS 7 /* each is a column of the profile, beside the number of samples */
 
 struct sampler; /* each engine has its own */
 
@@ -32,30 +34,40 @@ enum sampler_scope {
     SAMPLER_CGROUP,    /* all that runs in one cgroup or below it; nothing is attached */
 };
 
+/* One event to sample by, and how often. */
+struct sampler_event {
+    struct event_spec spec;
+    uint32_t hz;     /* samples per second; clocks: of CPU time; else at most so many */
+    uint64_t period; /* one sample every so many of the event's unit, instead of hz; 0: by hz. All
+                        events of a sampler have one, or none has */
+};
+
 struct sampler_options {
     enum sampler_scope scope;
     int cgroup_fd;               /* SAMPLER_CGROUP: directory of the cgroup, borrowed for open() */
     const struct cpu_list *cpus; /* the only CPUs to sample, borrowed; NULL: all online ones */
-    uint32_t hz;                 /* samples per second of CPU, 1..SAMPLER_MAX_HZ */
-    uint32_t stack_bytes;        /* user stack to copy, multiple of 8, < 65536 */
-    bool kernel;                 /* sample kernel mode too, with kernel callchain */
-    bool follow_children;        /* child processes too (and with SAMPLER_THREADS, threads that they
-                                  * start; of processes, new threads are always followed) */
-    bool enable_on_exec;         /* launched command: count from its execve on, not before */
-    uint64_t max_ring_bytes;     /* for all rings together; 0 = the default of 64 MB */
+    uint32_t hz;                 /* samples per second of CPU, 1..SAMPLER_MAX_HZ; of all events */
+    const struct sampler_event *events; /* borrowed as long as the sampler lives; NULL: cpu-clock */
+    size_t num_events;                  /* 1..SAMPLER_MAX_EVENTS */
+    uint32_t stack_bytes;               /* user stack to copy, multiple of 8, < 65536 */
+    bool kernel;                        /* sample kernel mode too, with kernel callchain */
+    bool follow_children;    /* child processes too (and with SAMPLER_THREADS, threads that they
+                              * start; of processes, new threads are always followed) */
+    bool enable_on_exec;     /* launched command: count from its execve on, not before */
+    uint64_t max_ring_bytes; /* for all rings together; 0 = the default of 64 MB */
 };
 
 /* What an engine tells about itself, for the summary and the profile's comments. */
 struct sampler_info {
-    const char *engine;    /* "perf (cpu-wide)", "perf (per-task)" */
-    uint64_t period_ns;    /* exact period used */
-    size_t num_events;     /* perf events open */
-    uint64_t ring_bytes;   /* all rings together */
-    bool ring_is_small;    /* rings had to shrink for RLIMIT_MEMLOCK */
-    bool has_kernel;       /* kernel mode is really sampled */
-    bool counts_kernel;    /* samples stand for kernel time, too, whatever they show */
-    bool has_exact_cpu;    /* exact_cpu_ns is known (events that count nothing else) */
-    uint64_t exact_cpu_ns; /* CPU time counted by the events themselves, ns */
+    const char *engine;  /* "perf (cpu-wide)", "perf (per-task)" */
+    uint64_t period_ns;  /* exact period of the first event, when it is a clock; else 0 */
+    size_t num_events;   /* perf events open */
+    uint64_t ring_bytes; /* all rings together */
+    bool ring_is_small;  /* rings had to shrink for RLIMIT_MEMLOCK */
+    bool has_kernel;     /* kernel mode is really sampled */
+    bool counts_kernel;  /* samples stand for kernel time, too, whatever they show */
+    bool has_exact;      /* exact is known (where events count nothing else) */
+    uint64_t exact[SAMPLER_MAX_EVENTS]; /* what each event counted, sampled or not, in its unit */
 };
 
 struct sampler_ops {
@@ -94,12 +106,12 @@ struct sampler_ops {
     void (*destroy)(struct sampler *sampler);
 };
 
-/* CPU-wide cpu-clock events, filtered in the kernel by a BPF program to the target's processes or
+/* CPU-wide events, filtered in the kernel by a BPF program to the target's processes or
  * threads; needs CAP_PERFMON and CAP_BPF. Costs the target nothing at a context switch. For the
  * whole system there is no filter, for a cgroup the kernel's own: both without CAP_BPF. */
 extern const struct sampler_ops sampler_cpu_wide;
 
-/* One inherited cpu-clock event for each attached thread and CPU; works unprivileged. Knows
+/* One inherited event for each attached thread and CPU; works unprivileged. Knows
  * processes and threads only: other scopes are ERROR_UNSUPPORTED. */
 extern const struct sampler_ops sampler_per_task;
 

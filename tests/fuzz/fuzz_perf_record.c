@@ -62,7 +62,7 @@ static void drain(struct perf_ring rings[2], uint8_t selector)
         PERF_SAMPLE_CALLCHAIN | PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER};
     struct perf_record_format formats[2] = {
         {.sample_type = PERF_RECORD_SIDEBAND_SAMPLE_TYPE, .is_sideband = true},
-        {.sample_type = PERF_RECORD_CLOCK_SAMPLE_TYPE | extras[selector % 4], .stack_bytes = 32768},
+        {.sample_type = PERF_RECORD_SAMPLE_TYPE | extras[selector % 4], .stack_bytes = 32768},
     };
     struct perf_merge_sink sink = {.handler = touch_event};
     struct perf_merge merge;

@@ -156,18 +156,6 @@ static void bounds_repeated_options(void **state)
     refuses(argv, "more than 64", NULL);
 }
 
-static void finds_the_nearest_name(void **state)
-{
-    static const char *const names[] = {"record", "report", "help", NULL};
-
-    (void)state;
-    assert_string_equal(options_nearest("recrod", names), "record");
-    assert_string_equal(options_nearest("rep", names), "report");
-    assert_null(options_nearest("x", names));
-    assert_null(options_nearest("/usr/bin/python3", names));
-    assert_null(options_nearest("", names));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -177,7 +165,6 @@ int main(void)
         cmocka_unit_test(gathers_words_between_options),
         cmocka_unit_test(refuses_what_is_wrong_and_says_what_to_type),
         cmocka_unit_test(bounds_repeated_options),
-        cmocka_unit_test(finds_the_nearest_name),
     };
 
     if (getenv("TAP"))

@@ -140,8 +140,8 @@ static void per_task_samples_match_cpu_time(void **state)
 {
     (void)state;
     assert_spin_is_right(&sampler_per_task);
-    assert_true(run.info.has_exact_cpu);
-    assert_within("exact CPU", run.info.exact_cpu_ns, run.cpu_ns, 0.03);
+    assert_true(run.info.has_exact);
+    assert_within("exact CPU", run.info.exact[0], run.cpu_ns, 0.03);
 }
 
 static void cpu_wide_samples_short_children_fully(void **state)
@@ -160,7 +160,7 @@ static void per_task_counts_short_children_exactly(void **state)
     run_or_skip(&sampler_per_task, &default_options, work_fork_50);
     /* The kernel lets go of a task's events before its memory is torn down: with the shadow memory
      * of a sanitizer that is 7 % of such a short life. */
-    assert_within("exact CPU", run.info.exact_cpu_ns, run.cpu_ns, 0.1);
+    assert_within("exact CPU", run.info.exact[0], run.cpu_ns, 0.1);
     assert_in_range(run.num_events[EVENT_FORK], 50, 100); /* a sanitizer has threads of its own */
     assert_true(run.num_samples > 0);
     assert_nothing_lost();
@@ -178,7 +178,7 @@ static void per_task_counts_200_threads_exactly(void **state)
 {
     (void)state;
     run_or_skip(&sampler_per_task, &default_options, work_200_threads);
-    assert_within("exact CPU", run.info.exact_cpu_ns, run.cpu_ns, 0.04);
+    assert_within("exact CPU", run.info.exact[0], run.cpu_ns, 0.04);
     assert_in_range(run.num_events[EVENT_FORK], 200, 210);
     assert_nothing_lost();
 }

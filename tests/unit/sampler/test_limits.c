@@ -80,7 +80,7 @@ static int sample_own_child(void)
         return 2;
     if (paranoid_level() == 2 && (run.info.has_kernel || run.num_kernel))
         return 3;
-    return run.info.has_exact_cpu ? 0 : 4;
+    return run.info.has_exact ? 0 : 4;
 }
 
 static void nobody_samples_his_own_child(void **state)
@@ -380,7 +380,7 @@ static void threads_born_during_attach_do_not_count_twice(void **state)
     assert_null(follow_workload(&sampler_per_task, sampler, &run));
     sampler_per_task.destroy(sampler);
     print_message("# weight %.3f s, CPU %.3f s, exact known: %d\n", (double)run.weight / 1e9,
-                  (double)run.cpu_ns / 1e9, run.info.has_exact_cpu);
+                  (double)run.cpu_ns / 1e9, run.info.has_exact);
     assert_true((double)run.weight < 1.03 * (double)run.cpu_ns);
     assert_true((double)run.weight > 0.6 * (double)run.cpu_ns);
 }

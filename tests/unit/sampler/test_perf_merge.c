@@ -15,8 +15,7 @@
 #define NUM_CPUS 3
 #define MAX_EVENTS 4096
 
-static const struct perf_record_format clock_format = {.sample_type =
-                                                           PERF_RECORD_CLOCK_SAMPLE_TYPE};
+static const struct perf_record_format clock_format = {.sample_type = PERF_RECORD_SAMPLE_TYPE};
 static const struct perf_record_format sideband_format = {
     .sample_type = PERF_RECORD_SIDEBAND_SAMPLE_TYPE,
     .is_sideband = true,
@@ -179,7 +178,7 @@ static void counts_malformed_records_and_goes_on(void **state)
     assert_int_equal(fixture->num_seen, 4);
 }
 
-static bool accept_even(void *context, const struct perf_record *record)
+static bool accept_even(void *context, struct perf_record *record)
 {
     (void)context;
     return record->sample.weight % 2 == 0;

@@ -12,7 +12,7 @@
 #include "ring_memory.h"
 
 static const struct perf_record_format clock_format = {
-    .sample_type = PERF_RECORD_CLOCK_SAMPLE_TYPE | PERF_SAMPLE_CALLCHAIN | PERF_SAMPLE_REGS_USER |
+    .sample_type = PERF_RECORD_SAMPLE_TYPE | PERF_SAMPLE_CALLCHAIN | PERF_SAMPLE_REGS_USER |
                    PERF_SAMPLE_STACK_USER,
     .stack_bytes = 64,
 };
