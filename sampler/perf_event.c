@@ -327,10 +327,10 @@ static struct error *sampling_refusal(int err, const struct event_spec *spec, bo
     if (is_unknown && spec->class != EVENT_CLASS_CLOCK)
         return error_create(ERROR_UNSUPPORTED, "those it has: -e list",
                             "%s: this kernel can't sample by it: %s", spec->name, strerror(err));
-    if ((err == EACCES || err == EPERM) && !is_cpu_wide && needs_kernel(spec) && paranoid == 2)
+    if ((err == EACCES || err == EPERM) && !is_cpu_wide && needs_kernel(spec) && paranoid >= 2)
         return error_from_errno(err, "sudo sysctl kernel.perf_event_paranoid=1",
-                                "%s happens in kernel mode, which perf_event_paranoid 2 hides",
-                                spec->name);
+                                "%s happens in kernel mode, which perf_event_paranoid %ld hides",
+                                spec->name, paranoid);
     return perf_event_refusal(err, is_cpu_wide);
 }
 

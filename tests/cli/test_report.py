@@ -133,6 +133,22 @@ def test_table_of_our_profile_is_that_of_go_pprof(cprofiler, go_pprof, own_profi
     assert_same(cprofiler, go_pprof, own_profile, view)
 
 
+@pytest.fixture(scope="module")
+def event_profiles(cprofiler, workload, tmp_path_factory):
+    """Profiles of ours by events that are not time."""
+    folder = tmp_path_factory.mktemp("events")
+    for name, events in (("faults", "page-faults"), ("several", "context-switches,cpu-clock,page-faults")):
+        cprofiler("record", "-q", "-o", folder / f"{name}.pprof", "-e", events, "--",
+                  workload("counted"), "pages", 5000, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("name", ["faults", "several"])
+def test_table_of_our_events_is_that_of_go_pprof(cprofiler, go_pprof, event_profiles, name, view):
+    assert_same(cprofiler, go_pprof, event_profiles / f"{name}.pprof", view)
+
+
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("kind", ["cpu", "heap", "allocs", "block", "mutex", "goroutine", "threadcreate"])
 def test_table_of_go_profile_is_that_of_go_pprof(cprofiler, go_pprof, go_profiles, kind, view):

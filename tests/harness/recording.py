@@ -46,9 +46,11 @@ class ShareMiss(AssertionError):
 
 
 def record(program, folder, command, hz=499, flags=(), timeout=120, name="cpu", **options):
-    """Records a command. folder: where the profile goes. Returns a Recording; its status is 0."""
+    """Records a command. folder: where the profile goes. hz: None leaves it to the program under test.
+    Returns a Recording; its status is 0."""
     file, summary = Path(folder) / f"{name}.pprof", Path(folder) / f"{name}.json"
-    done = program("record", "-o", file, "-F", hz, f"--json={summary}", *flags, "--", *command,
+    frequency = ["-F", hz] if hz else []
+    done = program("record", "-o", file, *frequency, f"--json={summary}", *flags, "--", *command,
                    timeout=timeout, **options)
     assert done.returncode == 0, f"status {done.returncode}: {(done.stderr or b'')[-3000:]!r}"
     return Recording(done, file, summary)

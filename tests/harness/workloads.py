@@ -41,6 +41,7 @@ TABLE = {
     "steady": ("steady.c", [], [], None),
     "manythreads": ("manythreads.c", [], [], None),
     "timed": ("timed.c", [], [], None),
+    "counted": ("counted.c", [], [], None),
     "bits32": ("bits32.c", ["-m32", "-nostdlib", "-static", "-ffreestanding", "-fno-pie", "-no-pie",
                             "-fno-stack-protector"], [], None),
 }
