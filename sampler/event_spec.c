@@ -59,10 +59,6 @@ static const struct {
     {"cache-misses", NULL, HARDWARE(CACHE_MISSES), false, "look-ups that had to go to memory"},
     {"branches", "branch-instructions", HARDWARE(BRANCH_INSTRUCTIONS), false, NULL},
     {"branch-misses", NULL, HARDWARE(BRANCH_MISSES), false, "mispredicted branches"},
-    {"stalled-cycles-frontend", "idle-cycles-frontend", HARDWARE(STALLED_CYCLES_FRONTEND), false,
-     "cycles without instructions to execute"},
-    {"stalled-cycles-backend", "idle-cycles-backend", HARDWARE(STALLED_CYCLES_BACKEND), false,
-     "cycles that waited for data or units"},
 };
 
 /* Cache events: every cache with every operation; config = cache | operation << 8 | result << 16.
