@@ -15,7 +15,7 @@ enum {
     WORK_PER_STACK = 2 << 20,  /* CFI instructions and expression steps: about 10 ms */
     MAX_LEAF_BYTES = 1 << 16,  /* of a function without CFI, from its start to the pc */
     MAX_EXECVE_NS = 100000000, /* how long an execve may take to set up the new program */
-    MIN_AGREEING = 3,          /* calls in the copy that the frame memory must know as well */
+    MAX_START_BYTES = 256,     /* of stack that musl's start code uses */
     MAX_FRAME_BYTES = 1 << 24, /* a frame pointer farther above the stack pointer is none */
 };
 
@@ -40,6 +40,7 @@ struct walk {
     uint64_t regs[ARCH_NUM_REGS];
     uint32_t known;           /* bit r: regs[r] is known */
     bool is_call;             /* regs[IP] is a return address; else execution stood there */
+    bool is_behind_start;     /* the frame below was a start of a stack made by hand */
     bool has_reread;          /* maps were re-read for this stack */
     bool is_thorough;         /* track all registers, whatever it costs */
     bool needs_thorough;      /* stopped for want of a register that a thorough walk would know */
@@ -412,6 +413,31 @@ static enum step step_leaf(struct walk *walk, const struct vma *here, uint64_t w
     return STEP_ON;
 }
 
+/* Steps to the code at the entry point when nothing but data lies between: musl's start code has
+ * neither CFI nor frame pointers. Any other return address on the way is a frame not to be skipped.
+ */
+static enum step step_to_start_code(struct walk *walk)
+{
+    uint64_t stack_addr = walk->regs[ARCH_REG_SP], limit = stack_addr + MAX_START_BYTES, value;
+    int32_t distance;
+
+    for (; walk->is_call && stack_addr < limit && read_word(walk, stack_addr, &value);
+         stack_addr += 8) {
+        const struct vma *vma = value != 0 ? find_vma(walk, arch_call_pc(value)) : NULL;
+
+        if (!vma || !vma->module || !vma->has_bias ||
+            !cfi_rule_is_behind_call(vma->module, vma_elf_addr(vma, value), &distance))
+            continue;
+        if (!cfi_rule_is_start_code(vma->module, vma_elf_addr(vma, value)))
+            return STEP_STOP;
+        walk->regs[ARCH_REG_IP] = value;
+        walk->regs[ARCH_REG_SP] = stack_addr + 8;
+        walk->known = (1U << ARCH_REG_IP) | (1U << ARCH_REG_SP);
+        return STEP_ON;
+    }
+    return STEP_STOP;
+}
+
 /* Steps without CFI. Before a function has a frame of its own, rbp is that of its caller: so first
  * the return address just pushed, then the frame pointer, then the return address below one pushed
  * word. */
@@ -429,7 +455,8 @@ static enum step step_without_cfi(struct walk *walk, const struct vma *vma, bool
     if (walk->is_call && !is_anonymous && is_known(walk, ARCH_REG_BP) &&
         walk->regs[ARCH_REG_BP] == 0)
         return STEP_ROOT;
-    if (step_leaf(walk, vma, 1) == STEP_ON)
+    if (step_leaf(walk, vma, 1) == STEP_ON ||
+        (!is_anonymous && step_to_start_code(walk) == STEP_ON))
         return STEP_ON;
     return stop(walk, is_anonymous ? REASON_JIT : reason);
 }
@@ -472,8 +499,9 @@ static enum step step_frame(struct walk *walk)
     if (ip == 0 && walk->is_call) /* live bytes may have changed since: a zero there is no entry */
         return walk->reader.has_read_live ? stop(walk, REASON_TRUNCATED) : STEP_ROOT;
     rule = find_rule(walk, pc, &vma);
-    if (!vma)
-        return stop(walk, REASON_NO_MAPPING);
+    if (!vma) /* behind __start_context lies its data */
+        return walk->is_behind_start ? STEP_ROOT : stop(walk, REASON_NO_MAPPING);
+    walk->is_behind_start = rule.is_signal && rule.kind == RULE_SIMPLE;
     /* A trampoline did not call: the handler returns to its first byte. */
     callchain_push(walk->chain, vma_profile_pc(vma, rule.is_signal ? ip : pc), vma->mapping,
                    REASON_NONE);
@@ -491,25 +519,6 @@ static void note_step(struct walk *walk)
                              walk->regs[ARCH_REG_BP], is_known(walk, ARCH_REG_BP)};
 }
 
-/* Tells whether the memory agrees with what the copy says of the frames just below its end: then
- * it most likely is of the same calls, not of later or earlier ones that left the same frame. */
-static bool does_memory_agree(const struct walk *walk)
-{
-    const struct frame_state *path = walk->unwinder->path;
-    uint32_t last = walk->num_steps - 1;
-
-    for (uint32_t i = last; i > 0 && last - i < MIN_AGREEING; i--) {
-        struct frame_state caller;
-
-        if (path[i - 1].sp == 0)
-            break; /* interrupted code: the memory knows nothing of it */
-        if (!frame_memory_get(&walk->unwinder->memory, walk->process->pid, &path[i - 1], &caller) ||
-            caller.ip != path[i].ip || caller.sp != path[i].sp)
-            return false;
-    }
-    return true;
-}
-
 /* Goes on to the caller that the frame just left had in an earlier sample. Returns: false: none is
  * remembered, or it is doubtful. */
 static bool recall_caller(struct walk *walk)
@@ -517,7 +526,8 @@ static bool recall_caller(struct walk *walk)
     const struct frame_state *frame = &walk->unwinder->path[walk->num_steps - 1];
     struct frame_state caller;
 
-    if ((walk->sure_frames == 0 && !does_memory_agree(walk)) ||
+    if ((walk->sure_frames == 0 && !frame_memory_agrees(&walk->unwinder->memory, walk->process->pid,
+                                                        walk->unwinder->path, walk->num_steps)) ||
         !frame_memory_get(&walk->unwinder->memory, walk->process->pid, frame, &caller))
         return false;
     if (walk->sure_frames == 0)
@@ -568,6 +578,7 @@ static void begin_walk(struct walk *walk, struct unwinder *unwinder, struct proc
     memcpy(walk->regs, sample->regs, sizeof(walk->regs));
     walk->known = ARCH_ALL_REGS;
     walk->is_call = false;
+    walk->is_behind_start = false;
     walk->has_reread = false;
     walk->is_thorough = is_thorough;
     walk->needs_thorough = false;

@@ -4,6 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
+#include <zstd.h>
+
+#ifndef ELFCOMPRESS_ZSTD
+#define ELFCOMPRESS_ZSTD 2 /* gabi, after glibc 2.36's elf.h */
+#endif
 
 enum {
     MAX_SECTIONS = 65536,         /* of one file; more is no program */
@@ -121,19 +126,30 @@ static void open_eh_frame_segment(const struct module *module, const struct modu
     }
 }
 
-/* Inflates zlib bytes of known size. Returns: heap memory, or NULL. */
-static void *inflate_bytes(const uint8_t *bytes, size_t num_bytes, uint64_t inflated_bytes)
+static bool inflate_into(void *inflated, uint64_t inflated_bytes, const uint8_t *bytes,
+                         size_t num_bytes, uint32_t type)
 {
     uLongf length = inflated_bytes;
+
+    if (type == ELFCOMPRESS_ZSTD)
+        return ZSTD_decompress(inflated, inflated_bytes, bytes, num_bytes) == inflated_bytes;
+    return type == ELFCOMPRESS_ZLIB && uncompress(inflated, &length, bytes, num_bytes) == Z_OK &&
+           length == inflated_bytes;
+}
+
+/* Inflates bytes of known size. type: ELFCOMPRESS_*. Returns: heap memory, or NULL. */
+static void *inflate_bytes(const uint8_t *bytes, size_t num_bytes, uint64_t inflated_bytes,
+                           uint32_t type)
+{
     void *inflated;
 
-    /* zlib can't do better than 1032 to 1: a larger claim is a lie that would cost memory. */
+    /* zlib can't do better than 1032 to 1, nor does CFI by zstd: a larger claim is a lie that would
+     * cost memory. */
     if (inflated_bytes == 0 || inflated_bytes > MAX_INFLATED_BYTES ||
         inflated_bytes / 1032 > num_bytes)
         return NULL;
     inflated = malloc(inflated_bytes);
-    if (inflated &&
-        (uncompress(inflated, &length, bytes, num_bytes) != Z_OK || length != inflated_bytes)) {
+    if (inflated && !inflate_into(inflated, inflated_bytes, bytes, num_bytes, type)) {
         free(inflated);
         inflated = NULL;
     }
@@ -172,17 +188,17 @@ static void open_debug_frame(Elf *elf, struct module_cfi *cfi)
         bool is_zlib = data->d_size > 12 && memcmp(bytes, "ZLIB", 4) == 0;
 
         cfi->debug_frame.num_bytes = is_zlib ? read_big_endian(bytes + 4) : 0;
-        cfi->inflated =
-            inflate_bytes(bytes + 12, is_zlib ? data->d_size - 12 : 0, cfi->debug_frame.num_bytes);
+        cfi->inflated = inflate_bytes(bytes + 12, is_zlib ? data->d_size - 12 : 0,
+                                      cfi->debug_frame.num_bytes, ELFCOMPRESS_ZLIB);
         cfi->debug_frame.bytes = cfi->inflated;
     } else if (header.sh_flags & SHF_COMPRESSED) {
         Elf64_Chdr chdr = {0};
 
         if (data->d_size > sizeof(chdr))
             memcpy(&chdr, bytes, sizeof(chdr));
-        cfi->debug_frame.num_bytes = chdr.ch_type == ELFCOMPRESS_ZLIB ? chdr.ch_size : 0;
+        cfi->debug_frame.num_bytes = chdr.ch_size;
         cfi->inflated = inflate_bytes(bytes + sizeof(chdr), data->d_size - sizeof(chdr),
-                                      cfi->debug_frame.num_bytes);
+                                      cfi->debug_frame.num_bytes, chdr.ch_type);
         cfi->debug_frame.bytes = cfi->inflated;
     }
 }
@@ -312,16 +328,36 @@ static bool is_thread_entry(const struct module *module, const struct module_cfi
     return code && arch_is_thread_exit(code, num_bytes);
 }
 
+/* Tells whether code with CFI begins at elf_addr and no call lies before it: who returns there was
+ * not called, its return address was written by hand (glibc's makecontext: __start_context). */
+static bool is_returned_to_start(const struct module *module, struct module_cfi *cfi,
+                                 uint64_t elf_addr)
+{
+    size_t num_bytes;
+    const uint8_t *code = bytes_at(module, cfi, elf_addr - ARCH_CALL_BYTES, &num_bytes);
+    struct cfi_fde fde;
+    int32_t distance;
+
+    return code && num_bytes >= ARCH_CALL_BYTES && !arch_is_behind_call(code, &distance) &&
+           cfi_section_find(&cfi->eh_frame, elf_addr, &fde) && fde.start == elf_addr &&
+           !fde.cie.is_signal_frame;
+}
+
 struct unwind_rule cfi_rule_find(struct module *module, uint64_t elf_addr, bool is_call,
                                  uint64_t *work, struct cfi_row *row_ret)
 {
     struct unwind_rule rule = {.kind = RULE_EMPTY};
     struct module_cfi *cfi = module_cfi_get(module);
     struct cfi_fde fde;
-    bool is_eh, is_found;
+    bool is_eh, is_found, is_made_by_hand;
 
     if (!cfi)
         return rule;
+    is_made_by_hand = is_call && is_returned_to_start(module, cfi, elf_addr + 1);
+    if (is_made_by_hand) {
+        elf_addr++;
+        is_call = false;
+    }
     is_eh = cfi_section_find(&cfi->eh_frame, elf_addr, &fde);
     is_found = is_eh || cfi_section_find(&cfi->debug_frame, elf_addr, &fde);
     if (is_found && fde.cie.is_signal_frame)
@@ -332,8 +368,11 @@ struct unwind_rule cfi_rule_find(struct module *module, uint64_t elf_addr, bool 
     if (is_call && !is_eh && is_thread_entry(module, cfi, elf_addr))
         return (struct unwind_rule){.kind = RULE_ROOT};
     if (is_found) {
-        if (cfi_row_compute(&fde, elf_addr, work, row_ret))
-            return cfi->is_go && !is_eh ? rule_from_go_row(row_ret) : rule_from_row(row_ret);
+        if (cfi_row_compute(&fde, elf_addr, work, row_ret)) {
+            rule = cfi->is_go && !is_eh ? rule_from_go_row(row_ret) : rule_from_row(row_ret);
+            rule.is_signal |= is_made_by_hand;
+            return rule;
+        }
         rule.kind = *work == 0 ? RULE_EMPTY : RULE_BROKEN;
         return rule;
     }
@@ -354,4 +393,11 @@ bool cfi_rule_is_behind_call(struct module *module, uint64_t elf_addr, int32_t *
         cfi ? bytes_at(module, cfi, elf_addr - ARCH_CALL_BYTES, &num_bytes) : NULL;
 
     return code && num_bytes >= ARCH_CALL_BYTES && arch_is_behind_call(code, distance_ret);
+}
+
+bool cfi_rule_is_start_code(struct module *module, uint64_t elf_addr)
+{
+    const struct module_cfi *cfi = module_cfi_get(module);
+
+    return cfi && cfi->entry && elf_addr - cfi->entry < ENTRY_BYTES;
 }

@@ -37,7 +37,8 @@ struct unwind_rule {
     uint8_t kind;    /* enum rule_kind */
     uint8_t cfa_reg; /* RULE_SIMPLE, RULE_GO: by DWARF number */
     uint8_t bp;      /* enum rule_bp */
-    bool is_signal;  /* a signal trampoline: its caller was interrupted, it made no call */
+    bool is_signal;  /* returned to at its first byte, it made no call: a signal trampoline, or a
+                      * start of a stack that was made by hand (makecontext) */
     int32_t cfa_offset;
     int32_t bp_offset;
     union {
@@ -57,5 +58,8 @@ struct unwind_rule cfi_rule_find(struct module *module, uint64_t elf_addr, bool 
 /* Tells whether a call instruction ends just before `elf_addr`, so that it may be a return address.
  * distance_ret: as of arch_is_behind_call(). */
 bool cfi_rule_is_behind_call(struct module *module, uint64_t elf_addr, int32_t *distance_ret);
+
+/* Tells whether `elf_addr` lies in the code at the entry point of a file that has no CFI for it. */
+bool cfi_rule_is_start_code(struct module *module, uint64_t elf_addr);
 
 #endif

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+enum { MIN_AGREEING = 3 }; /* calls */
+
 struct error *frame_memory_init(struct frame_memory *memory)
 {
     memory->entries = calloc((size_t)1 << FRAME_MEMORY_BITS, sizeof(*memory->entries));
@@ -50,5 +52,22 @@ bool frame_memory_get(const struct frame_memory *memory, uint32_t pid,
         return false;
     *caller_ret = (struct frame_state){entry->caller_ip, entry->sp + entry->distance,
                                        entry->caller_bp, entry->is_bp_known};
+    return true;
+}
+
+bool frame_memory_agrees(const struct frame_memory *memory, uint32_t pid,
+                         const struct frame_state *path, uint32_t num_steps)
+{
+    uint32_t last = num_steps - 1;
+
+    for (uint32_t i = last; i > 0 && last - i < MIN_AGREEING; i--) {
+        struct frame_state caller;
+
+        if (path[i - 1].sp == 0)
+            break; /* interrupted code: the memory knows nothing of it */
+        if (!frame_memory_get(memory, pid, &path[i - 1], &caller) || caller.ip != path[i].ip ||
+            caller.sp != path[i].sp)
+            return false;
+    }
     return true;
 }

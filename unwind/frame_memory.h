@@ -55,4 +55,10 @@ void frame_memory_put(struct frame_memory *memory, uint32_t pid, const struct fr
 bool frame_memory_get(const struct frame_memory *memory, uint32_t pid,
                       const struct frame_state *frame, struct frame_state *caller_ret);
 
+/* Tells whether the memory knows the last calls of `path` (num_steps frames, leaf first) as they
+ * are: then what it says of their callers most likely is of the same calls, not of earlier ones
+ * that left the same frame. */
+bool frame_memory_agrees(const struct frame_memory *memory, uint32_t pid,
+                         const struct frame_state *path, uint32_t num_steps);
+
 #endif

@@ -36,6 +36,7 @@ TABLE = {
     "pluginhost": ("pluginhost.c", ["-ldl"], ["plugin.so"], None),
     "pingpong": ("pingpong.c", [], [], None),
     "deepstack": ("deepstack.c", [], [], None),
+    "coroutine": ("coroutine.c", [], [], None),
     "oddname": ("oddname.c", [], [], None),
     "blocked": ("blocked.c", [], [], None),
     "steady": ("steady.c", [], [], None),
