@@ -9,6 +9,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 SAN     ?=
 BPF     ?= 1
+STATIC  ?= 1
 WERROR  ?= 0
 V       ?= 0
 CLANG   ?= clang
@@ -45,6 +46,9 @@ SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-
 ALL_CPPFLAGS := -I. -I$(O) -D_GNU_SOURCE -DCPROFILER_VERSION='"$(VERSION)"' -DHAVE_BPF=$(BPF) $(CPPFLAGS)
 ALL_CFLAGS := -std=gnu17 $(OPT) $(WARN) $(SANFLAGS) $(CFLAGS)
 ALL_LDLIBS := -lelf -lprotobuf-c -lz -ldeflate -llzma -lzstd -liberty -lm $(LDLIBS)
+# The program carries its libraries, libc but for: it needs nothing where it runs, and starts sooner.
+STATIC_LDLIBS := -Wl,-Bstatic -lelf -lprotobuf-c -lz -ldeflate -llzma -lzstd -liberty -Wl,-Bdynamic -lm $(LDLIBS)
+PROGRAM_LDLIBS := $(if $(filter 1,$(STATIC)),$(STATIC_LDLIBS),$(ALL_LDLIBS))
 PYTEST   = O=$(abspath $(O)) $(PYTHON) -B -m pytest -p no:cacheprovider
 COMPILE  = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d
 
@@ -56,7 +60,7 @@ all: $(O)/cprofiler
 
 $(O)/cprofiler: $(O)/cmd/main.o $(O)/libcprofiler.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(ALL_LDLIBS)
+	$(Q)$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(PROGRAM_LDLIBS)
 
 $(O)/libcprofiler.a: $(LIB_OBJECTS)
 	$(call say,AR,$@)
@@ -83,11 +87,11 @@ $(O)/%.bpf.o: %.bpf.c $(O)/.flags
 
 # Changed flags rebuild everything. New flags are first tried on a probe per library, so that a
 # missing one is told by the name of its package.
-FLAGS_LINE := $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS)
+FLAGS_LINE := $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) STATIC=$(STATIC)
 $(O)/.flags: FORCE
 	@mkdir -p $(@D)
 	@echo $(call quote,$(FLAGS_LINE)) | cmp -s - $@ || { \
-		CC='$(CC)' CLANG='$(CLANG)' BPF=$(BPF) .ci/probe && echo $(call quote,$(FLAGS_LINE)) > $@; }
+		CC='$(CC)' CLANG='$(CLANG)' BPF=$(BPF) STATIC=$(STATIC) .ci/probe && echo $(call quote,$(FLAGS_LINE)) > $@; }
 quote = '$(subst ','\'',$(1))'
 
 # Unit tests: one cmocka program for each tests/unit/FOLDER/test_NOUN.c. Benchmarks likewise.
@@ -168,6 +172,6 @@ help:
 	@echo 'make install      install program and man pages below DESTDIR and PREFIX ($(PREFIX)); also uninstall'
 	@echo 'make clean        remove $(O)'
 	@echo
-	@echo 'Variables: O=DIR (build) CC=gcc|clang SAN=address,undefined BPF=0 WERROR=1 V=1 OPT CFLAGS LDFLAGS'
+	@echo 'Variables: O=DIR (build) CC=gcc|clang SAN=address,undefined BPF=0 STATIC=0 WERROR=1 V=1 OPT CFLAGS LDFLAGS'
 
 -include $(addsuffix .d,$(OBJECTS) $(BPF_OBJECTS) $(UNIT_BINS) $(ACCURACY_BINS) $(BENCH_BINS) $(FUZZ_BINS))

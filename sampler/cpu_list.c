@@ -29,9 +29,11 @@ static bool parse_number(const char **text, uint32_t *number_ret)
     return true;
 }
 
-/* Marks all CPUs that `text` names in `is_listed`, which has CPU_LIST_MAX_CPUS entries. */
-static bool mark_cpus(const char *text, bool *is_listed)
+/* Marks all CPUs that `text` names in `is_listed`, which has CPU_LIST_MAX_CPUS entries.
+ * limit_ret: one more than the highest of them. */
+static bool mark_cpus(const char *text, bool *is_listed, uint32_t *limit_ret)
 {
+    uint32_t limit = 0;
     uint32_t first;
     uint32_t last;
 
@@ -45,12 +47,15 @@ static bool mark_cpus(const char *text, bool *is_listed)
                 return false;
         }
         memset(is_listed + first, true, last - first + 1);
+        if (last >= limit)
+            limit = last + 1;
         if (*text != ',')
             break;
         text++;
     }
     while (isspace((unsigned char)*text))
         text++;
+    *limit_ret = limit;
     return *text == '\0';
 }
 
@@ -58,21 +63,22 @@ struct error *cpu_list_parse(const char *text, struct cpu_list *list_ret)
 {
     CLEANUP(free) bool *is_listed = calloc(CPU_LIST_MAX_CPUS, sizeof(*is_listed));
     size_t num_cpus = 0;
+    uint32_t limit;
     uint32_t *cpus;
 
     if (!is_listed)
         return &error_no_memory;
-    if (!mark_cpus(text, is_listed))
+    if (!mark_cpus(text, is_listed, &limit))
         return error_create(ERROR_USAGE, "write it like 0-3,8", "\"%.64s\" is no list of CPUs",
                             text);
-    for (uint32_t cpu = 0; cpu < CPU_LIST_MAX_CPUS; cpu++)
+    for (uint32_t cpu = 0; cpu < limit; cpu++)
         num_cpus += is_listed[cpu];
     cpus = calloc(num_cpus, sizeof(*cpus));
     if (!cpus)
         return &error_no_memory;
     list_ret->cpus = cpus;
     list_ret->num_cpus = num_cpus;
-    for (uint32_t cpu = 0; cpu < CPU_LIST_MAX_CPUS; cpu++) {
+    for (uint32_t cpu = 0; cpu < limit; cpu++) {
         if (is_listed[cpu])
             *cpus++ = cpu;
     }

@@ -79,7 +79,8 @@ static struct error *open_ring(const struct perf_event_attr *attr, struct whom w
 
 static struct error *add_to_epoll(const struct perf_rings *rings, const struct perf_ring *ring)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.fd = ring->fd};
+    /* Edge-triggered: whoever wakes reads all rings, so a ring need not be asked again. */
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.fd = ring->fd};
 
     if (epoll_ctl(rings->epoll_fd, EPOLL_CTL_ADD, ring->fd, &event))
         return error_from_errno(errno, NULL, "can't wait for perf events");
@@ -94,7 +95,7 @@ static struct error *open_data(struct perf_rings *rings, const struct perf_rings
 
     perf_event_attr_owner(&owner_attr);
     RETURN_IF_ERROR(open_ring(&owner_attr, (struct whom){pid, -1}, slot->cpu, size->data_bytes,
-                              size->data_bytes / 4, &slot->data, is_offline_ret));
+                              size->data_bytes / 2, &slot->data, is_offline_ret));
     if (*is_offline_ret)
         return NULL;
     rings->bytes += size->data_bytes;

@@ -86,8 +86,9 @@ struct sampler_ops {
     /* Starts counting (with enable_on_exec: arms). Returns: NULL or an error. */
     struct error *(*start)(struct sampler *sampler);
 
-    /* Tells a descriptor that polls readable when there is something to drain; owned by the
-     * sampler. */
+    /* Tells an epoll(7) descriptor that is readable when there is something worth draining; owned
+     * by the sampler. The caller may add what else it waits for; the sampler's own have a data.fd
+     * >= 0. */
     int (*wait_fd)(const struct sampler *sampler);
 
     /* Hands all events up to now to `handler` in order of time, sideband before samples of equal
