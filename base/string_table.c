@@ -31,8 +31,8 @@ void string_table_deinit(struct string_table *table)
     *table = (struct string_table){0};
 }
 
-static bool string_table_find(const struct string_table *table, uint64_t hash, const char *bytes,
-                              size_t num_bytes, uint32_t *id_ret)
+static bool find_bytes(const struct string_table *table, uint64_t hash, const char *bytes,
+                       size_t num_bytes, uint32_t *id_ret)
 {
     struct hash_index_cursor cursor = hash_index_first(&table->index, hash);
     uint32_t id;
@@ -60,7 +60,7 @@ struct error *string_table_add_bytes(struct string_table *table, const char *byt
     }
     num_bytes = strnlen(bytes, num_bytes);
     uint64_t hash = hash_bytes_seeded(table->hash_seed, bytes, num_bytes);
-    if (string_table_find(table, hash, bytes, num_bytes, id_ret))
+    if (find_bytes(table, hash, bytes, num_bytes, id_ret))
         return NULL;
 
     if (table->num_strings >= UINT32_MAX)
@@ -112,6 +112,20 @@ struct error *string_table_addf(struct string_table *table, uint32_t *id_ret, co
     struct error *err = string_table_vaddf(table, id_ret, format, args);
     va_end(args);
     return err;
+}
+
+bool string_table_find(const struct string_table *table, const char *string, uint32_t *id_ret)
+{
+    size_t num_bytes = strlen(string);
+
+    return find_bytes(table, hash_bytes_seeded(table->hash_seed, string, num_bytes), string,
+                      num_bytes, id_ret);
+}
+
+size_t string_table_bytes(const struct string_table *table)
+{
+    return table->arena.total_bytes + table->num_strings * sizeof(*table->strings) +
+           hash_index_bytes(&table->index);
 }
 
 const char *string_table_get(const struct string_table *table, uint32_t id)

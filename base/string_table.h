@@ -9,6 +9,7 @@
 #define BASE_STRING_TABLE_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,6 +48,12 @@ struct error *string_table_addf(struct string_table *table, uint32_t *id_ret, co
 /* The same with a va_list, which is used up. */
 struct error *string_table_vaddf(struct string_table *table, uint32_t *id_ret, const char *format,
                                  va_list args) PRINTF_LIKE(3, 0) MUST_CHECK;
+
+/* Finds `string` without adding it. id_ret: its id. Returns: whether it is there. */
+bool string_table_find(const struct string_table *table, const char *string, uint32_t *id_ret);
+
+/* Tells the memory that the strings fill, in bytes. */
+size_t string_table_bytes(const struct string_table *table);
 
 /* Tells the string of an id; "" for an id that was never given out. Never NULL. */
 const char *string_table_get(const struct string_table *table, uint32_t id);

@@ -25,6 +25,7 @@
 #define STARTUP_SAMPLES 16
 #define PROGRESS_INTERVAL_NS 1000000000ULL
 #define RECORDING_NICE (-15)
+#define NAMES_SHARE 4 /* names may take one part in so many of the memory for stacks */
 /* What woke us, where it was not the sampler (data.fd of struct epoll_event). */
 #define WATCHED_SIGNAL (-2)
 #define WATCHED_TARGET (-3)
@@ -173,6 +174,7 @@ struct error *session_open(struct session *session, const struct session_options
     session->unwind_ops = &unwind_cfi;
     RETURN_IF_ERROR(open_tables(session));
     RETURN_IF_ERROR(target_create(&session->table, &session->target));
+    target_limit_names(session->target, options->max_memory_bytes / NAMES_SHARE);
     RETURN_IF_ERROR(
         session->unwind_ops->create(&unwind_options, session->target, &session->unwinder));
     if (scope_is_open(options->scope))
@@ -353,6 +355,7 @@ static struct error *watch_target(struct session *session)
         if (fds[i] >= 0 && epoll_ctl(session->epoll_fd, EPOLL_CTL_ADD, fds[i], &event))
             return error_from_errno(errno, NULL, "can't wait for the target");
     }
+    session->has_target_fd = fds[1] >= 0;
     return NULL;
 }
 
@@ -377,7 +380,7 @@ static bool wait_for_work(struct session *session, uint64_t end_ns)
         if (events[i].data.fd == WATCHED_TARGET)
             return true;
     }
-    return num_events <= 0;
+    return num_events <= 0 || !session->has_target_fd;
 }
 
 /* How much CPU time there was to sample, where the kernel's accounting covers just this recording.

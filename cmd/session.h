@@ -51,8 +51,9 @@ struct session {
     const struct sampler_ops *sampler_ops;
     struct sampler *sampler;
     struct sampler_info sampler_info;
-    int epoll_fd;      /* of the sampler, with signals and the target's end added */
-    char *engine_note; /* why a better engine was refused; NULL when none was */
+    int epoll_fd;       /* of the sampler, with signals and the target's end added */
+    bool has_target_fd; /* it tells the end of the target */
+    char *engine_note;  /* why a better engine was refused; NULL when none was */
     const struct unwind_ops *unwind_ops;
     struct unwinder *unwinder;
     struct launch *launch;

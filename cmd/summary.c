@@ -199,6 +199,9 @@ static void print_sampling_remedies(const struct session *session, const struct 
     if (losses[LOSS_MERGED])
         fprintf(stream, "  %llu samples merged into [other]: raise --max-memory\n",
                 (unsigned long long)losses[LOSS_MERGED]);
+    if (losses[LOSS_UNLABELED])
+        fprintf(stream, "  %llu labels of short-lived threads given up: raise --max-memory\n",
+                (unsigned long long)losses[LOSS_UNLABELED]);
     if (session->has_due && session->due_ns > 1000000000ULL &&
         (figures->due_share < 0.95 || figures->due_share > 1.05)) {
         fprintf(stream, "  samples stand for %.0f %% of the CPU time used (%.2f s)",

@@ -20,6 +20,7 @@ static const struct {
     [LOSS_NO_REGISTERS] = {"no user registers", "no_registers"},
     [LOSS_UNSYMBOLIZED] = {"unsymbolized", "unsymbolized"},
     [LOSS_MERGED] = {"merged", "merged"},
+    [LOSS_UNLABELED] = {"without thread labels", "unlabeled"},
     [LOSS_UNREADABLE] = {"unreadable modules", "unreadable"},
     [LOSS_UNSEEN] = {"unseen processes", "unseen"},
     [LOSS_SYMBOL_TIMEOUT] = {"unnamed for lack of time", "symbol_timeout"},

@@ -23,6 +23,7 @@ enum loss_kind {
     LOSS_NO_REGISTERS,   /* samples in user tasks for which the kernel gave no user registers */
     LOSS_UNSYMBOLIZED,   /* distinct locations without a function name */
     LOSS_MERGED,         /* samples merged into [other] to stay within the memory limit */
+    LOSS_UNLABELED,      /* samples, and names of threads, given up to stay within the limit */
     LOSS_UNREADABLE,     /* modules whose file could not be opened or is not a usable ELF file */
     LOSS_UNSEEN, /* processes that could not be looked at: ended before, or not ours to see */
     LOSS_SYMBOL_TIMEOUT, /* locations left unnamed since the time or size limit was reached */

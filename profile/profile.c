@@ -67,12 +67,12 @@ static int64_t saturating_add(int64_t a, int64_t b)
     return sum;
 }
 
-static uint64_t sample_hash(uint32_t stack, uint32_t label_set)
+uint64_t profile_sample_hash(uint32_t stack, uint32_t label_set)
 {
     return hash_u64((uint64_t)stack << 32 | label_set);
 }
 
-static void sample_add(struct profile_sample *sample, const int64_t *values, size_t num_values)
+void profile_sample_add(struct profile_sample *sample, const int64_t *values, size_t num_values)
 {
     for (size_t i = 0; i < num_values; i++)
         sample->values[i] = saturating_add(sample->values[i], values[i]);
@@ -81,14 +81,14 @@ static void sample_add(struct profile_sample *sample, const int64_t *values, siz
 struct error *profile_add(struct profile *profile, uint32_t stack, uint32_t label_set,
                           const int64_t *values)
 {
-    uint64_t hash = sample_hash(stack, label_set);
+    uint64_t hash = profile_sample_hash(stack, label_set);
     struct hash_index_cursor cursor = hash_index_first(&profile->sample_index, hash);
     uint32_t item;
 
     while (hash_index_next(&profile->sample_index, &cursor, &item)) {
         struct profile_sample *sample = &profile->samples[item];
         if (sample->stack == stack && sample->label_set == label_set) {
-            sample_add(sample, values, profile->num_value_types);
+            profile_sample_add(sample, values, profile->num_value_types);
             return NULL;
         }
     }
@@ -100,7 +100,7 @@ struct error *profile_add(struct profile *profile, uint32_t stack, uint32_t labe
         hash_index_insert(&profile->sample_index, hash, (uint32_t)profile->num_samples));
     struct profile_sample *sample = &profile->samples[profile->num_samples++];
     *sample = (struct profile_sample){.stack = stack, .label_set = label_set};
-    sample_add(sample, values, profile->num_value_types);
+    profile_sample_add(sample, values, profile->num_value_types);
     return NULL;
 }
 

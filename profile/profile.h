@@ -70,6 +70,12 @@ struct error *profile_add_value_type(struct profile *profile, const char *type,
 struct error *profile_add(struct profile *profile, uint32_t stack, uint32_t label_set,
                           const int64_t *values) MUST_CHECK;
 
+/* Adds `values` to a sample; sums saturate. num_values: the profile's num_value_types. */
+void profile_sample_add(struct profile_sample *sample, const int64_t *values, size_t num_values);
+
+/* Tells under which hash a sample is found in sample_index. */
+uint64_t profile_sample_hash(uint32_t stack, uint32_t label_set);
+
 /* Appends a comment line (tool version, command, losses). Returns: NULL or error_no_memory. */
 struct error *profile_add_comment(struct profile *profile, const char *format, ...)
     PRINTF_LIKE(2, 3) MUST_CHECK;
@@ -77,10 +83,17 @@ struct error *profile_add_comment(struct profile *profile, const char *format, .
 /* Sums one value column. column: [0, num_value_types). Returns: the total. */
 int64_t profile_total(const struct profile *profile, size_t column);
 
-/* Keeps stack table + samples within `max_bytes`: when they hold more, the samples with the
- * smallest values are merged into the stack `[other]` (one for each label set's process), the table
- * is rebuilt without their stacks and LOSS_MERGED grows by their first column. Stack ids change.
- * Only for a table used by this profile alone. Returns: NULL or error_no_memory. */
+/* Keeps label sets within `max_bytes`, each with the sample that it takes at least: when they need
+ * more, the samples of those that stand for least lose their labels, keep their stacks, and count
+ * as LOSS_UNLABELED by their first column. Label set ids change. Only for a table used by this
+ * profile alone. Returns: NULL or error_no_memory. */
+struct error *profile_limit_labels(struct profile *profile, size_t max_bytes) MUST_CHECK;
+
+/* Keeps stack table + samples within `max_bytes`: when they hold more, first labels go, as above,
+ * that need more than an eighth of it; then the samples with the smallest values are merged into
+ * the stack `[other]` (one for each label set), the table is rebuilt without their stacks and
+ * LOSS_MERGED grows by their first column. Ids of stacks and label sets change. Only for a table
+ * used by this profile alone. Returns: NULL or error_no_memory. */
 struct error *profile_limit_memory(struct profile *profile, size_t max_bytes) MUST_CHECK;
 
 /* Checks all invariants a writer relies on: ids in range, >= 1 location per sample, values not

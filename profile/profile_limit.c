@@ -14,6 +14,9 @@
 /* Rounding up: the smallest tables of three indexes. */
 #define SLACK_BYTES 2048
 
+/* Labels may take one part in so many of the memory. */
+#define LABELS_SHARE 8
+
 /* Weights are ordered by buckets, eight to the power of two: exact order would need a sort, and
  * which of two almost equal samples is merged does not matter. */
 #define BUCKETS_PER_POWER 8
@@ -41,7 +44,7 @@ static size_t profile_bytes(const struct profile *profile)
            profile->num_comments * sizeof(*profile->comments);
 }
 
-/* What a rebuild cannot give back: strings, mappings, functions, labels. */
+/* What a rebuild cannot give back: strings, mappings, functions, and labels, which went before. */
 static size_t profile_fixed_bytes(const struct profile *profile)
 {
     const struct stack_table *table = profile->table;
@@ -261,6 +264,9 @@ struct error *profile_limit_memory(struct profile *profile, size_t max_bytes)
     struct limiter limiter = {.profile = profile};
 
     if (profile_bytes(profile) <= max_bytes || !profile->num_samples)
+        return NULL;
+    RETURN_IF_ERROR(profile_limit_labels(profile, max_bytes / LABELS_SHARE));
+    if (profile_bytes(profile) <= max_bytes / 2)
         return NULL;
     RETURN_IF_ERROR(intern_other(profile->table, &limiter.other_stack));
     size_t fixed_bytes = profile_fixed_bytes(profile);

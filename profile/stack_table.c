@@ -394,10 +394,7 @@ struct error *stack_table_add_label_set(struct stack_table *table, const struct 
 
 size_t stack_table_bytes(const struct stack_table *table)
 {
-    const struct string_table *strings = &table->strings;
-
-    return strings->arena.total_bytes + strings->num_strings * sizeof(*strings->strings) +
-           hash_index_bytes(&strings->index) + hash_index_bytes(&table->mapping_index) +
+    return string_table_bytes(&table->strings) + hash_index_bytes(&table->mapping_index) +
            hash_index_bytes(&table->location_index) + hash_index_bytes(&table->stack_index) +
            hash_index_bytes(&table->function_index) + hash_index_bytes(&table->label_set_index) +
            table->num_mappings * sizeof(*table->mappings) +
@@ -551,4 +548,43 @@ struct error *stack_table_compact(struct stack_table *table, const bool *keep_st
     }
     compaction_deinit(&plan);
     return err;
+}
+
+struct error *stack_table_compact_label_sets(struct stack_table *table, const bool *keep,
+                                             uint32_t *map)
+{
+    size_t num_sets = 0;
+    size_t num_labels = 0;
+    struct hash_index index;
+
+    hash_index_init(&index);
+    for (size_t i = 0; i < table->num_label_sets; i++)
+        num_sets += i == 0 || keep[i];
+    RETURN_IF_ERROR(hash_index_reserve(&index, num_sets));
+    num_sets = 0;
+    /* Labels lie in the order of the ids of their sets: every move is downwards. */
+    for (size_t i = 0; i < table->num_label_sets; i++) {
+        struct label_set set = table->label_sets[i];
+        struct label *labels = table->labels + num_labels;
+
+        map[i] = 0;
+        if (i != 0 && !keep[i])
+            continue;
+        if (set.num_labels)
+            memmove(labels, table->labels + set.first, set.num_labels * sizeof(*labels));
+        set.first = (uint32_t)num_labels;
+        num_labels += set.num_labels;
+        index_put(&index, label_set_hash(table->strings.hash_seed, labels, set.num_labels),
+                  num_sets);
+        table->label_sets[num_sets] = set;
+        map[i] = (uint32_t)num_sets++;
+    }
+    table->num_label_sets = num_sets;
+    table->num_labels = num_labels;
+    hash_index_deinit(&table->label_set_index);
+    table->label_set_index = index;
+    rows_shrink(&table->labels, &table->labels_capacity, num_labels, sizeof(*table->labels));
+    rows_shrink(&table->label_sets, &table->label_sets_capacity, num_sets,
+                sizeof(*table->label_sets));
+    return NULL;
 }

@@ -139,6 +139,12 @@ struct error *stack_table_add_label_set(struct stack_table *table, const struct 
 struct error *stack_table_compact(struct stack_table *table, const bool *keep_stacks,
                                   uint32_t *stack_map) MUST_CHECK;
 
+/* Keeps only the label sets that are marked, and the empty one, and renumbers them, in the old
+ * order. keep: one flag for each label set. map: room for num_label_sets ids; new id of each, 0 for
+ * those that went. Returns: NULL, or error_no_memory (nothing changed then). */
+struct error *stack_table_compact_label_sets(struct stack_table *table, const bool *keep,
+                                             uint32_t *map) MUST_CHECK;
+
 /* Rows of a profile that was read from a file have an identity of their own: a file may hold
  * several locations at address 0, or mappings without a module. These three append without looking
  * for an equal row, and what they append is not found by the interning functions above. */

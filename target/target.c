@@ -158,6 +158,18 @@ struct error *target_row_end(struct target *target, struct process_row *row)
     return NULL;
 }
 
+struct error *target_name_add(struct target *target, const char *name, uint32_t *name_ret)
+{
+    struct string_table *strings = &target->table->strings;
+
+    if (target->max_string_bytes && string_table_bytes(strings) > target->max_string_bytes &&
+        !string_table_find(strings, name, name_ret)) {
+        target->loss.counts[LOSS_UNLABELED]++;
+        name = "[other]";
+    }
+    return string_table_add(strings, name, name_ret);
+}
+
 /* Tells where in the sorted threads `tid` is, or belongs. */
 static size_t thread_position(const struct process *process, uint32_t tid)
 {
@@ -227,6 +239,11 @@ struct error *target_add_launched(struct target *target, pid_t pid)
     row->awaits_main = true;
     target_status_read(target, row);
     return NULL;
+}
+
+void target_limit_names(struct target *target, size_t max_bytes)
+{
+    target->max_string_bytes = max_bytes;
 }
 
 void target_follow_all(struct target *target)

@@ -68,6 +68,10 @@ struct error *target_handle_event(struct target *target, const struct event *eve
  * mapping is the executable of its first execve. Returns: NULL or error_no_memory. */
 struct error *target_add_launched(struct target *target, pid_t pid) MUST_CHECK;
 
+/* Bounds the memory of names: when the strings of the table take more than `max_bytes`, threads
+ * with names not seen before are called "[other]" and count as LOSS_UNLABELED. */
+void target_limit_names(struct target *target, size_t max_bytes);
+
 /* Makes the target follow every process that shows up in events (for a whole system or cgroup). */
 void target_follow_all(struct target *target);
 

@@ -67,8 +67,7 @@ static struct error *comm_handle(struct target *target, const struct event *even
     RETURN_IF_ERROR(event_row(target, event, &row));
     if (!row)
         return NULL;
-    RETURN_IF_ERROR(
-        string_table_add(&target->table->strings, event->comm.comm ? event->comm.comm : "", &name));
+    RETURN_IF_ERROR(target_name_add(target, event->comm.comm ? event->comm.comm : "", &name));
     if (event->comm.is_exec)
         RETURN_IF_ERROR(exec_handle(row, event->time_ns));
     RETURN_IF_ERROR(target_thread_set(target, row, event->tid, name));

@@ -38,6 +38,7 @@ struct target {
     bool has_main;
     bool has_lost_events; /* fork and exit events were lost: don't wait for each thread's exit */
     uint32_t kernel_mapping;
+    size_t max_string_bytes; /* no new names of threads beyond; 0: no limit */
     struct loss loss;
 };
 
@@ -71,6 +72,11 @@ struct error *target_row_end(struct target *target, struct process_row *row) MUS
  */
 struct error *target_row_see(struct target *target, uint32_t pid,
                              struct process_row **row_ret) MUST_CHECK;
+
+/* Interns the name of a thread, or "[other]" when strings take too much memory already, which is
+ * counted. name_ret: string id. Returns: NULL or error_no_memory. */
+struct error *target_name_add(struct target *target, const char *name,
+                              uint32_t *name_ret) MUST_CHECK;
 
 /* Sets the name of a thread; the name of the leader is the process's too.
  * name: string id. Returns: NULL or error_no_memory. */

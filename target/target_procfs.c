@@ -219,7 +219,7 @@ static struct error *threads_read(struct target *target, struct process_row *row
         CLEANUP(error_destroy) struct error *gone = procfs_comm_read(pid, tids[i], comm);
         if (gone)
             continue;
-        RETURN_IF_ERROR(string_table_add(&target->table->strings, comm, &name));
+        RETURN_IF_ERROR(target_name_add(target, comm, &name));
         RETURN_IF_ERROR(target_thread_set(target, row, (uint32_t)tids[i], name));
     }
     return NULL;
@@ -240,7 +240,7 @@ static struct error *row_obtain(struct target *target, pid_t pid, bool *has_lead
          row->process.start_time_ticks != stat.start_time_ticks))
         RETURN_IF_ERROR(target_row_reset(target, (uint32_t)pid, &row));
     row->process.start_time_ticks = stat.start_time_ticks;
-    RETURN_IF_ERROR(string_table_add(&target->table->strings, stat.comm, &name));
+    RETURN_IF_ERROR(target_name_add(target, stat.comm, &name));
     RETURN_IF_ERROR(target_thread_set(target, row, (uint32_t)pid, name));
     *has_leader_ended_ret = stat.state == 'Z';
     *row_ret = row;

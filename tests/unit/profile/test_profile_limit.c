@@ -161,6 +161,101 @@ static void the_rebuilt_table_goes_on_working(void **state)
     assert_null(profile_check(&profile, false));
 }
 
+/* What a program does to us that starts a thread for each request: each has labels of its own. */
+static void add_of_thread(uint64_t stack_number, int64_t tid)
+{
+    struct label labels[2] = {{.num = 7}, {.num = tid}};
+    int64_t values[] = {1, 10101010};
+    uint32_t stack, set;
+
+    assert_null(string_table_add(&table.strings, "pid", &labels[0].key));
+    assert_null(string_table_add(&table.strings, "thread_id", &labels[1].key));
+    chain.num_frames = 0;
+    callchain_push(&chain, stack_number, 2, REASON_NONE);
+    assert_null(stack_table_intern(&table, &chain, &stack));
+    assert_null(stack_table_add_label_set(&table, labels, 2, &set));
+    assert_null(profile_add(&profile, stack, set, values));
+}
+
+/* Sums the samples of stack `number` that still tell their thread, or that do not. */
+static int64_t count_with_labels(uint64_t number, bool has_labels)
+{
+    int64_t count = 0;
+
+    for (size_t i = 0; i < profile.num_samples; i++) {
+        const struct profile_sample *sample = &profile.samples[i];
+        const struct stack *stack = &table.stacks[sample->stack];
+
+        if (table.locations[table.stack_locations[stack->first]].key.pc == number &&
+            (sample->label_set != 0) == has_labels)
+            count += sample->values[0];
+    }
+    return count;
+}
+
+static void threads_without_end_lose_labels_but_no_stack(void **state)
+{
+    const int64_t num_threads = 300000;
+    int64_t num_unlabeled = 0;
+
+    (void)state;
+    for (int64_t tid = 1; tid <= num_threads; tid++) {
+        add_of_thread((uint64_t)tid % 3, tid);
+        for (int i = 0; tid % 100 == 0 && i < 10; i++)
+            add_of_thread((uint64_t)i % 3, 0); /* the one that starts them */
+        if (tid % 1000 == 0)
+            assert_null(profile_limit_memory(&profile, 4 * MB));
+        assert_true(held_bytes() <= 5 * MB);
+    }
+    assert_null(profile_limit_memory(&profile, 4 * MB));
+    assert_int_equal(profile_total(&profile, 0), num_threads + num_threads / 10);
+    assert_int_equal(profile.loss.counts[LOSS_MERGED], 0);
+    for (uint64_t number = 0; number < 3; number++) {
+        int64_t heavy = number == 0 ? 4 : 3; /* of ten */
+
+        num_unlabeled += count_with_labels(number, false);
+        assert_int_equal(count_with_labels(number, false) + count_with_labels(number, true),
+                         num_threads / 3 + num_threads / 100 * heavy);
+        assert_true(count_with_labels(number, true) >= num_threads / 100 * heavy);
+    }
+    assert_int_equal(profile.loss.counts[LOSS_UNLABELED], num_unlabeled);
+    assert_true(num_unlabeled > num_threads / 2);
+    assert_null(profile_check(&profile, false));
+}
+
+static void labels_that_stay_are_found_again(void **state)
+{
+    uint32_t num_sets;
+
+    (void)state;
+    for (int64_t tid = 1; tid <= 1000; tid++) {
+        for (int64_t i = 0; i < tid; i++)
+            add_of_thread(1, tid);
+    }
+    assert_null(profile_limit_labels(&profile, (size_t)64 << 10));
+    num_sets = (uint32_t)table.num_label_sets;
+    assert_in_range(num_sets, 100, 900);
+    for (uint32_t i = 1; i < num_sets; i++) {
+        const struct label_set *set = &table.label_sets[i];
+        struct label labels[2];
+        uint32_t found;
+
+        assert_int_equal(set->num_labels, 2);
+        memcpy(labels, table.labels + set->first, sizeof(labels));
+        assert_true(labels[1].num > 400); /* the lighter ones went first */
+        assert_null(stack_table_add_label_set(&table, labels, 2, &found));
+        assert_int_equal(found, i);
+        for (size_t j = 0; j < profile.num_samples; j++) {
+            if (profile.samples[j].label_set == i)
+                assert_int_equal(profile.samples[j].values[0], labels[1].num);
+        }
+    }
+    assert_int_equal(table.num_label_sets, num_sets);
+    add_of_thread(1, 1);
+    assert_int_equal(table.num_label_sets, num_sets + 1);
+    assert_null(profile_check(&profile, false));
+}
+
 static void lines_stay_with_their_locations(void **state)
 {
     struct function function = {0};
@@ -233,6 +328,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_label_set_keeps_its_sum, profile_setup,
                                         profile_teardown),
         cmocka_unit_test_setup_teardown(the_rebuilt_table_goes_on_working, profile_setup,
+                                        profile_teardown),
+        cmocka_unit_test_setup_teardown(threads_without_end_lose_labels_but_no_stack, profile_setup,
+                                        profile_teardown),
+        cmocka_unit_test_setup_teardown(labels_that_stay_are_found_again, profile_setup,
                                         profile_teardown),
         cmocka_unit_test_setup_teardown(lines_stay_with_their_locations, profile_setup,
                                         profile_teardown),

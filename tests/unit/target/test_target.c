@@ -404,6 +404,37 @@ static void do_nothing(void *context, int fd)
     (void)fd;
 }
 
+static void names_without_end_stay_within_their_limit(void **state)
+{
+    char name[16];
+    uint32_t first;
+    size_t num_bytes;
+
+    (void)state;
+    target_follow_all(target);
+    send_comm(4000001, 4000001, "server", true);
+    send_comm(4000001, 4000002, "first", false);
+    num_bytes = string_table_bytes(&strings_and_mappings.strings) + 4096;
+    target_limit_names(target, num_bytes);
+    for (uint32_t i = 0; i < 10000; i++) {
+        snprintf(name, sizeof(name), "request-%u", i);
+        send_fork(4000001, 4000001, 4000001, 4000003);
+        send_comm(4000001, 4000003, name, false);
+        if (i == 0)
+            first = process_thread_name(target_find(target, 4000001), 4000003);
+        send_exit(4000001, 4000003);
+    }
+    assert_string_equal(string_table_get(&strings_and_mappings.strings, first), "request-0");
+    assert_true(string_table_bytes(&strings_and_mappings.strings) < num_bytes + 16384);
+    assert_in_range(target_loss(target)->counts[LOSS_UNLABELED], 9000, 9999);
+    send_comm(4000001, 4000003, "request-9999", false);
+    first = process_thread_name(target_find(target, 4000001), 4000003);
+    assert_string_equal(string_table_get(&strings_and_mappings.strings, first), "[other]");
+    send_comm(4000001, 4000003, "first", false); /* known names stay */
+    first = process_thread_name(target_find(target, 4000001), 4000003);
+    assert_string_equal(string_table_get(&strings_and_mappings.strings, first), "first");
+}
+
 static void strangers_are_ignored_unless_all_are_followed(void **state)
 {
     struct child_process child;
@@ -693,6 +724,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(pid_used_again_is_another_process, target_setup,
                                         target_teardown),
         cmocka_unit_test_setup_teardown(ended_processes_are_bounded, target_setup, target_teardown),
+        cmocka_unit_test_setup_teardown(names_without_end_stay_within_their_limit, target_setup,
+                                        target_teardown),
         cmocka_unit_test_setup_teardown(strangers_are_ignored_unless_all_are_followed, target_setup,
                                         target_teardown),
         cmocka_unit_test_setup_teardown(code_made_piece_by_piece_keeps_its_mapping, target_setup,
