@@ -103,6 +103,26 @@ static struct error *note_missing(struct session *session, struct error *err)
     return err;
 }
 
+/* Until the recording ends we need little CPU, but soon: behind a hundred runnable threads the
+ * command waits long for us to get ready, and the rings overflow before it is our turn. The command
+ * was forked before and keeps its priority. Refused without privileges: then samples may be lost,
+ * which is counted. */
+static void raise_priority(struct session *session)
+{
+    errno = 0;
+    session->old_nice = getpriority(PRIO_PROCESS, 0);
+    session->has_raised_priority = errno == 0 && session->old_nice > RECORDING_NICE &&
+                                   setpriority(PRIO_PROCESS, 0, RECORDING_NICE) == 0;
+}
+
+/* Naming at the end takes CPU for long: it must not push the target aside. */
+static void restore_priority(struct session *session)
+{
+    if (session->has_raised_priority)
+        (void)setpriority(PRIO_PROCESS, 0, session->old_nice);
+    session->has_raised_priority = false;
+}
+
 static struct error *open_launch(struct session *session)
 {
     pid_t pid;
@@ -110,6 +130,7 @@ static struct error *open_launch(struct session *session)
     RETURN_IF_ERROR(note_missing(session, launch_start(session->options.argv, &session->launch)));
     pid = launch_pid(session->launch);
     signals_forward_to(pid);
+    raise_priority(session);
     if (session->options.scope->kind != SCOPE_COMMAND)
         return open_sampler(session);
     RETURN_IF_ERROR(target_add_launched(session->target, pid));
@@ -159,6 +180,7 @@ static struct error *visit_tasks(struct session *session,
 
 static struct error *open_attach(struct session *session)
 {
+    raise_priority(session);
     RETURN_IF_ERROR(scope_hold(session->options.scope));
     RETURN_IF_ERROR(open_sampler(session));
     return visit_tasks(session, attach_task);
@@ -267,25 +289,6 @@ static struct error *drain(struct session *session, bool final)
     if (session->failure)
         return take_ptr(session->failure);
     return profile_limit_memory(&session->cpu, session->options.max_memory_bytes);
-}
-
-/* While recording we need little CPU, but soon: behind a hundred runnable threads the rings
- * overflow before it is our turn. The command was forked before and keeps its priority. Refused
- * without privileges: then samples may be lost, which is counted. */
-static void raise_priority(struct session *session)
-{
-    errno = 0;
-    session->old_nice = getpriority(PRIO_PROCESS, 0);
-    session->has_raised_priority = errno == 0 && session->old_nice > RECORDING_NICE &&
-                                   setpriority(PRIO_PROCESS, 0, RECORDING_NICE) == 0;
-}
-
-/* Naming at the end takes CPU for long: it must not push the target aside. */
-static void restore_priority(struct session *session)
-{
-    if (session->has_raised_priority)
-        (void)setpriority(PRIO_PROCESS, 0, session->old_nice);
-    session->has_raised_priority = false;
 }
 
 static struct error *add_process(struct session *session, const struct scope_task *task)
@@ -416,7 +419,6 @@ struct error *session_record(struct session *session, session_progress_fn *progr
         err = watch_target(session);
     if (err)
         return take_ptr(err);
-    raise_priority(session);
     next_progress_ns = session->start_ns + PROGRESS_INTERVAL_NS;
     end_ns = session->options.duration_ns ? session->start_ns + session->options.duration_ns : 0;
     while (!signals_received() && (!look || any_target_alive(session))) {
