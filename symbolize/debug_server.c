@@ -84,11 +84,10 @@ static int on_progress(struct client *client UNUSED, long num_bytes, long total_
 {
     struct debug_server *server = fetching;
 
-    if (server->deadline_ns && clock_monotonic_ns() >= server->deadline_ns)
-        server->is_stopped = true;
-    else if (server->progress && !server->progress(server->context, server->name,
-                                                   num_bytes > 0 ? (uint64_t)num_bytes : 0,
-                                                   total_bytes > 0 ? (uint64_t)total_bytes : 0))
+    server->is_stopped = server->deadline_ns && clock_monotonic_ns() >= server->deadline_ns;
+    if (!server->is_stopped && server->progress &&
+        !server->progress(server->context, server->name, num_bytes > 0 ? (uint64_t)num_bytes : 0,
+                          total_bytes > 0 ? (uint64_t)total_bytes : 0))
         server->is_stopped = true;
     return server->is_stopped;
 }

@@ -136,6 +136,7 @@ static struct error *read_symbols(struct elf_symtab *symtab, Elf_Data *data, uin
                                       sizeof(*symtab->symbols)));
         symbol = &symtab->symbols[symtab->num_symbols++];
         shdr = &sections->headers[section];
+        /* symbol_section() has seen headers. NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
         room = shdr->sh_addr + shdr->sh_size - sym.st_value;
         *symbol = (struct elf_symbol){
             .start = sym.st_value,

@@ -1,7 +1,6 @@
 /* How a range of memory becomes a struct vma: what kind it is, which module and bias it has, which
  * profile mapping stands for it. */
 #include <elf.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -81,11 +80,14 @@ static struct error *vdso_module_get(struct target *target, const struct process
 static bool is_jit_dump(const char *path)
 {
     const char *name = strrchr(path, '/');
-    unsigned int pid;
-    int length = 0;
+    size_t num_digits;
 
-    return name && sscanf(name, "/jit-%10u.dump%n", &pid, &length) == 1 && length > 0 &&
-           (name[length] == '\0' || !strcmp(name + length, " (deleted)"));
+    if (!name || !starts_with(name, "/jit-"))
+        return false;
+    name += strlen("/jit-");
+    num_digits = strspn(name, "0123456789");
+    name += num_digits;
+    return num_digits > 0 && (strcmp(name, ".dump") == 0 || strcmp(name, ".dump (deleted)") == 0);
 }
 
 static struct error *file_module_get(struct target *target, const struct process_row *row,
