@@ -44,7 +44,7 @@ static const struct option_row symbolize_rows[] = {
     {0, "debug-dir", OPTION_STRING, FIELD(debug_dir), "DIR[:DIR...]",
      "where executables and debug files are: by build-id, by path or as plain files", .max = 0},
     {0, "debuginfod", OPTION_FLAG, FIELD(debuginfod), NULL,
-     "fetch missing debug files of executables that are here from servers", .max = 0},
+     "fetch missing debug files from the servers in DEBUGINFOD_URLS", .max = 0},
     {0, "force", OPTION_FLAG, FIELD(force), NULL, "look up places again that have names", .max = 0},
     {0, "unverified", OPTION_FLAG, FIELD(unverified), NULL,
      "trust the file at the path where the profile tells no build-id", .max = 0},
@@ -83,7 +83,8 @@ struct completion {
     size_t num_open_before; /* places without a name */
     size_t num_open;        /* the same, at the end */
     struct symbolize_result result;
-    uint64_t num_bytes; /* of the file written */
+    struct symbolize_fetches fetches; /* of files that are not here, before symbolize_table() */
+    uint64_t num_bytes;               /* of the file written */
 };
 
 static inline void cleanup_completion_deinit(struct completion *completion)
@@ -119,17 +120,34 @@ static struct error *read_profile(struct completion *completion)
     return NULL;
 }
 
+/* Finds the files, asking servers if wanted. */
+static struct error *find_files(struct completion *completion, uint64_t deadline_ns,
+                                struct fetch_progress *progress)
+{
+    const struct symbolize_command *options = completion->options;
+    CLEANUP(debug_server_close) struct debug_server *server = NULL;
+    struct mapping_files_options file_options = {
+        .debug_dir = options->debug_dir,
+        .unverified = options->unverified,
+        .again = options->force,
+        .deadline_ns = deadline_ns,
+    };
+
+    if (options->debuginfod)
+        RETURN_IF_ERROR(debug_server_open(fetch_progress_show, progress, deadline_ns, &server));
+    file_options.server = server;
+    RETURN_IF_ERROR(mapping_files_find(completion->table, completion->target, &file_options,
+                                       &completion->statuses));
+    if (server)
+        debug_server_counts(server, &completion->fetches);
+    return NULL;
+}
+
 static struct error *find_names(struct completion *completion)
 {
     const struct symbolize_command *options = completion->options;
     uint64_t timeout_ns = (uint64_t)(options->symbol_seconds * 1e9);
     uint64_t start_ns = clock_monotonic_ns();
-    struct mapping_files_options file_options = {
-        .debug_dir = options->debug_dir,
-        .unverified = options->unverified,
-        .again = options->force,
-        .deadline_ns = start_ns + timeout_ns,
-    };
     struct fetch_progress progress = {.is_shown = !options->quiet && isatty(STDERR_FILENO)};
     struct symbolize_options symbol_options = {
         .scope = SYMBOLIZE_FILES,
@@ -144,8 +162,7 @@ static struct error *find_names(struct completion *completion)
     uint64_t used_ns;
 
     RETURN_IF_ERROR(target_create(completion->table, &completion->target));
-    RETURN_IF_ERROR(mapping_files_find(completion->table, completion->target, &file_options,
-                                       &completion->statuses));
+    RETURN_IF_ERROR(find_files(completion, start_ns + timeout_ns, &progress));
     used_ns = clock_monotonic_ns() - start_ns;
     symbol_options.timeout_ns = used_ns < timeout_ns ? timeout_ns - used_ns : 1;
     RETURN_IF_ERROR(symbolize_table(completion->table, completion->target, &symbol_options,
@@ -291,6 +308,19 @@ static void count_files(const struct completion *completion, size_t *num_wanted,
     }
 }
 
+static void print_fetches(const struct completion *completion)
+{
+    const struct symbolize_fetches *late = &completion->result.fetches;
+    uint64_t num_files = completion->fetches.num_files + late->num_files;
+    uint64_t num_missing = completion->fetches.num_missing + late->num_missing;
+
+    fprintf(
+        stderr, "  debuginfod: %llu debug file%s, %llu not there%s\n",
+        (unsigned long long)num_files, num_files == 1 ? "" : "s", (unsigned long long)num_missing,
+        completion->fetches.is_stopped || late->is_stopped ? "; stopped, the rest was not asked for"
+                                                           : "");
+}
+
 static struct error *print_summary(const struct completion *completion)
 {
     const struct symbolize_result *result = &completion->result;
@@ -306,6 +336,8 @@ static struct error *print_summary(const struct completion *completion)
     print_worst(completion);
     fputc('\n', stderr);
     RETURN_IF_ERROR(print_missing(completion));
+    if (completion->options->debuginfod)
+        print_fetches(completion);
     if (result->loss.counts[LOSS_SYMBOL_TIMEOUT])
         fprintf(stderr, "  %llu places left unnamed for want of time: raise --symbol-timeout\n",
                 (unsigned long long)result->loss.counts[LOSS_SYMBOL_TIMEOUT]);

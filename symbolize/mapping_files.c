@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/hash_index.h"
 #include "base/log.h"
+#include "symbolize/debug_server.h"
 #include "symbolize/elf_file.h"
 #include "symbolize/root_file.h"
 #include "symbolize/symbolize.h"
@@ -416,11 +417,25 @@ static void plain_path(const struct finder *finder, const struct mapping *mappin
         path[length - sizeof(deleted) + 1] = '\0';
 }
 
+/* Asks the server for the debug file of what is not here. fd: keeps it open until it is a module.
+ */
+static void hunt_at_server(struct finder *finder, struct hunt *hunt, const char *path, int *fd)
+{
+    char name[40];
+
+    *fd = debug_server_fetch(finder->options->server, hunt->id.bytes, hunt->id.num_bytes, path);
+    if (*fd < 0)
+        return;
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", *fd);
+    hunt_try(hunt, name, false);
+}
+
 /* Goes through all places where a file with this build-id may be. */
 static struct error *find_by_build_id(struct finder *finder, const char *path,
                                       struct answer *answer)
 {
     struct hunt *hunt = finder->hunt;
+    CLEANUP(close) int fd = -1;
 
     if (path[0] == '/')
         hunt_try(hunt, path, true);
@@ -428,6 +443,8 @@ static struct error *find_by_build_id(struct finder *finder, const char *path,
         hunt_in_dir(hunt, finder->dirs[i], path);
     if (!hunt_is_over(hunt) || !hunt->debug[0])
         RETURN_IF_ERROR(hunt_in_folders(finder, hunt));
+    if (finder->options->server && !hunt_is_over(hunt) && !hunt->debug[0])
+        hunt_at_server(finder, hunt, path, &fd);
     answer->status = hunt->has_other_build ? MAPPING_FILE_OTHER_BUILD : MAPPING_FILE_MISSING;
     if (!hunt->executable[0] && !hunt->debug[0])
         return NULL;

@@ -3,7 +3,8 @@
  *
  * A mapping gets a module (its executable, or a separate debug file when only that is there) when a
  * file with the very build-id of the mapping is found: at the mapping's own path, in the debug
- * directories, in /usr/lib/debug. A file with another build-id is never taken.
+ * directories, in /usr/lib/debug, and last, if wanted, on a debuginfod server. A file with another
+ * build-id is never taken.
  * Not names (symbolize_table() with SYMBOLIZE_FILES), not what a live process maps
  * (target/module.h). Paths and build-ids come from the profile and are hostile: only regular files
  * are opened, never blocking; time is bounded.
@@ -20,6 +21,8 @@
 #include "base/error.h"
 #include "profile/stack_table.h"
 #include "target/target.h"
+
+struct debug_server;
 
 /* What became of a mapping. */
 enum mapping_file_status {
@@ -39,6 +42,7 @@ struct mapping_files_options {
     bool unverified;       /* without a build-id in the profile take the file at the path */
     bool again;            /* places that have lines count as well */
     uint64_t deadline_ns;  /* CLOCK_MONOTONIC; 0 none: what is left then counts as missing */
+    struct debug_server *server; /* asked for the debug file where nothing is here; NULL = none */
 };
 
 /* Finds the files and sets module and kind of the mappings.

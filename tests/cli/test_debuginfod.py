@@ -2,6 +2,7 @@
 import contextlib
 import http.server
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -124,6 +125,17 @@ def test_symbolize_fetches_too(cprofiler, server, environment, program, tmp_path
     assert not server.requests and named(Profile(got.file)) == 0
     cprofiler("symbolize", "--debuginfod", got.file, env=environment, check=True)
     assert named(Profile(got.file)) > 0.8 * total(got.profile)
+
+
+def test_symbolize_needs_nothing_but_the_server(cprofiler, server, environment, program, tmp_path):
+    """Where the program itself is not, its debug file alone gives names and lines."""
+    server.files[program[1]] = program[2]
+    got = recording.record(cprofiler, tmp_path, [program[0], SPIN_MS], flags=["--no-symbolize"],
+                           env=environment)
+    program[0].unlink()
+    said = cprofiler("symbolize", "--debuginfod", got.file, env=environment, check=True).stderr
+    assert named(Profile(got.file)) > 0.8 * total(got.profile), said
+    assert re.search(rb"debuginfod: [1-9]\d* debug files?, \d+ not there", said), said
 
 
 def test_wrong_file_is_refused(cprofiler, server, environment, program, tmp_path):
