@@ -27,7 +27,7 @@ def assert_shares(recording, tolerance=SHARE_POINTS):
 def assert_sum(recording, tolerance=SUM_RATIO):
     ratio = recording.cpu_ratio
     print(f"sum of cpu/nanoseconds: {ratio:.4f} of getrusage")
-    assert abs(ratio - 1) <= tolerance, f"{ratio:.4f} of the CPU time by getrusage"
+    assert abs(ratio - 1) <= recording.sum_tolerance(tolerance), f"{ratio:.4f} of the CPU time by getrusage"
 
 
 def assert_complete(recording, share=0.99):

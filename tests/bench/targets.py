@@ -74,7 +74,7 @@ TARGETS = {t.name: t for t in [
     Target("node", "JIT code, several threads", program("node", 1), "node"),
     Target("cc1plus", "g++ on templates", cc1plus, "g++"),
     Target("pingpong", "two threads that switch all the time", workload("pingpong", lambda s: round(1000 * s)), None),
-    Target("threads200", "200 busy threads", workload("threads", 200, lambda s: 2 * s), None),
+    Target("threads200", "200 busy threads", workload("threads", 200, lambda s: 4 * s), None),
     Target("children", "short-lived children, 2 ms each", workload("forks", lambda s: round(500 * s), 2, 2), None),
     Target("recursion", "3000 frames of C++", workload("recursion", lambda s: s, 3000), None),
     Target("deeppython", "Python recursion over 64 KB of stack", deep_python, "/usr/bin/python3"),

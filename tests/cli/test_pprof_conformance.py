@@ -386,15 +386,15 @@ def test_26_types_and_period(recorded, kind):
 
 @pytest.mark.parametrize("kind", ["shares", "threads"])
 def test_26_cpu_time_is_that_of_getrusage(recorded, kind):
-    assert 0.95 <= recorded(kind).cpu_ratio <= 1.05
+    assert abs(recorded(kind).cpu_ratio - 1) <= recorded(kind).sum_tolerance(0.05)
 
 
 def test_30_time_and_duration(cprofiler, go_pprof, workload, tmp_path):
     with running([workload("shares"), "60"], stdout=subprocess.DEVNULL) as target:
         earliest = time.time()
         got = recording.attach(cprofiler, tmp_path, target.pid, 3)
-        latest = time.time() - 3
-    checks.check_30_times(got.profile, go_pprof, got.file, earliest, latest, 3)
+        ended = time.time()
+    checks.check_30_times(got.profile, go_pprof, got.file, earliest, ended, 3)
 
 
 def test_31_labels_select_threads(recorded, go_pprof):

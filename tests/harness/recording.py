@@ -41,6 +41,20 @@ class Recording:
         return self.profile.total("cpu") / (self.truth["cpu_ns"] + self.truth["children_ns"])
 
 
+    def sum_tolerance(self, least):
+        """How far cpu_ratio may be from 1: `least` where the target had its CPUs for itself.
+
+        Where it shared them, whether the clock's tick finds it or another program is chance: of n samples due with
+        share p of the CPUs, the standard deviation is sqrt((1 - p) / n). Five of them are allowed then.
+        """
+        threads = len({s.labels.get("thread_id") for s in self.profile.samples})
+        cpus = min(max(threads, 1), os.cpu_count())
+        used_ns = self.truth["cpu_ns"] + self.truth["children_ns"]
+        share = min(1, used_ns / max(1, self.profile.proto.duration_nanos * cpus))
+        due = max(1, used_ns / self.profile.proto.period)
+        return least if share > 0.9 else max(least, 5 * ((1 - share) / due) ** 0.5)
+
+
 class ShareMiss(AssertionError):
     """A share of the samples is farther from the truth than allowed; by chance, once in a while."""
 
