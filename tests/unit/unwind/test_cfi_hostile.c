@@ -12,46 +12,13 @@
 
 #include <cmocka.h>
 
-#include "base/file.h"
-#include "target/module.h"
-#include "unwind/cfi_rule.h"
+#include "tests/unit/unwind/mutated_file.h"
 
 #define TEXT_ADDR 0x1000
 #define TEXT_BYTES 0x1000
 #define EH_FRAME_ADDR 0x3000
 #define FRAME_OFF (sizeof(Elf64_Ehdr) + sizeof(Elf64_Phdr))
-#define SLOWEST_NS 100000000ULL
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-/* Looks up many places of an ELF image. Returns: the longest look-up in ns. */
-static uint64_t look_up_all(const void *image, size_t num_bytes, uint64_t first, uint64_t step,
-                            size_t num_places, unsigned *kinds)
-{
-    struct module_table *table = NULL;
-    struct module *module = NULL;
-    uint64_t longest = 0;
-
-    assert_null(module_table_create(&table));
-    assert_null(module_table_get_vdso(table, image, num_bytes, &module));
-    for (size_t i = 0; i < num_places; i++) {
-        uint64_t work = 2 << 20, start = now_ns(), took;
-        struct cfi_row row = {0};
-        struct unwind_rule rule = cfi_rule_find(module, first + i * step, i % 2, &work, &row);
-
-        took = now_ns() - start;
-        longest = took > longest ? took : longest;
-        kinds[rule.kind]++;
-    }
-    module_table_destroy(table);
-    return longest;
-}
+#define SLOWEST_NS MUTATED_SLOWEST_NS
 
 static void mutated_files_are_survived(void **state)
 {
@@ -81,8 +48,8 @@ static void mutated_files_are_survived(void **state)
                 at = (size_t)(header->e_shoff + at % (header->e_shnum * 64UL)) % num_bytes;
             image[at] = (seed >> 18) & 1 ? (char)(seed >> 10) : (char)0xff;
         }
-        took = look_up_all(image, round % 10 == 9 ? num_bytes / 2 : num_bytes, /* cut off */
-                           0x1000, 0x123, 300, kinds);
+        took = mutated_look_up(image, round % 10 == 9 ? num_bytes / 2 : num_bytes, /* cut off */
+                               0x1000, 0x123, 300, kinds);
         longest = took > longest ? took : longest;
     }
     print_message("longest look-up %.2f ms; simple %u, rows %u, none %u, broken %u\n",
@@ -92,6 +59,13 @@ static void mutated_files_are_survived(void **state)
     assert_true(longest < SLOWEST_NS);
     free(image);
     free(original);
+}
+
+static void mutated_cfi_of_libc_is_survived(void **state)
+{
+    (void)state;
+    survive_mutations("/lib/x86_64-linux-gnu/libc.so.6", ".eh_frame", 100);
+    survive_mutations("/lib/x86_64-linux-gnu/libc.so.6", ".eh_frame_hdr", 60);
 }
 
 static void file_without_section_headers_unwinds(void **state)
@@ -104,11 +78,11 @@ static void file_without_section_headers_unwinds(void **state)
     (void)state;
     assert_null(file_read_all(-100, "/lib64/ld-linux-x86-64.so.2", 1 << 24, &image, &num_bytes));
     header = (Elf64_Ehdr *)(void *)image;
-    look_up_all(image, num_bytes, 0x1000, 0x123, 300, with_sections);
+    mutated_look_up(image, num_bytes, 0x1000, 0x123, 300, with_sections);
     header->e_shoff = 0;
     header->e_shnum = 0;
     header->e_shstrndx = 0;
-    look_up_all(image, num_bytes, 0x1000, 0x123, 300, without_sections);
+    mutated_look_up(image, num_bytes, 0x1000, 0x123, 300, without_sections);
     assert_true(with_sections[RULE_SIMPLE] > 200);
     assert_memory_equal(with_sections, without_sections, sizeof(with_sections));
     free(image);
@@ -175,7 +149,7 @@ static unsigned kind_of_program(const uint8_t *program, size_t program_bytes)
     size_t num_bytes;
     uint8_t *image = make_image(program, program_bytes, &num_bytes);
 
-    assert_true(look_up_all(image, num_bytes, TEXT_ADDR + TEXT_BYTES - 1, 0, 1, kinds) <
+    assert_true(mutated_look_up(image, num_bytes, TEXT_ADDR + TEXT_BYTES - 1, 0, 1, kinds) <
                 SLOWEST_NS);
     free(image);
     for (unsigned kind = 0; kind < 16; kind++)
@@ -215,6 +189,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mutated_files_are_survived),
+        cmocka_unit_test(mutated_cfi_of_libc_is_survived),
         cmocka_unit_test(file_without_section_headers_unwinds),
         cmocka_unit_test(crafted_programs_end_at_once),
     };

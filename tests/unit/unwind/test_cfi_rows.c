@@ -12,8 +12,7 @@
 #include <elfutils/libdw.h>
 #include <gelf.h>
 
-#include "target/module.h"
-#include "unwind/cfi_rule.h"
+#include "tests/unit/unwind/mutated_file.h"
 
 struct comparison {
     size_t num_equal, num_different, num_neither;
@@ -182,7 +181,7 @@ static void rows_of_ld_so_equal_libdw(void **state)
     compare_file("/lib64/ld-linux-x86-64.so.2", 10000, false);
 }
 
-static void rows_of_go_debug_frame_equal_libdw(void **state)
+static void rows_of_go_debug_frame_equal_libdw_and_broken_ones_are_survived(void **state)
 {
     char directory[] = "/tmp/cprofiler-test-cfi-XXXXXX";
     char command[512];
@@ -198,6 +197,10 @@ static void rows_of_go_debug_frame_equal_libdw(void **state)
 
         snprintf(path, sizeof(path), "%s/main", directory);
         compare_file(path, 5000, true);
+        snprintf(command, sizeof(command), "objcopy --decompress-debug-sections %s/main",
+                 directory);
+        assert_int_equal(run_command(command), 0);
+        survive_mutations(path, ".debug_frame", 100); /* built once for both */
     } else {
         print_message("no go here\n");
     }
@@ -212,7 +215,7 @@ int main(void)
         cmocka_unit_test(rows_of_libcrypto_equal_libdw),
         cmocka_unit_test(rows_of_this_test_equal_libdw),
         cmocka_unit_test(rows_of_ld_so_equal_libdw),
-        cmocka_unit_test(rows_of_go_debug_frame_equal_libdw),
+        cmocka_unit_test(rows_of_go_debug_frame_equal_libdw_and_broken_ones_are_survived),
     };
 
     if (getenv("TAP"))
