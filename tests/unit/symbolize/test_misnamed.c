@@ -174,11 +174,37 @@ static void cplusplus_program_has_no_wrong_name(void **state)
     expect_all_variants("big.twin");
 }
 
+/* Assembler code without a size before a function that strip -x takes the name from: CFI tells
+ * where the other one begins. */
+static void symbol_without_a_size_ends_at_the_next_function(void **state)
+{
+    struct fixture fixture;
+    uint32_t bare, hidden;
+
+    (void)state;
+    fixture_write("bare.c",
+                  "asm(\".text\\n.globl bare\\n.type bare, @function\\nbare: nop\\nret\\n\");\n"
+                  "__attribute__((noinline)) static int hidden(int a) { return a * a; }\n"
+                  "int shown(int a) { return hidden(a) + 1; }\n");
+    fixture_build(
+        "gcc -O1 -fno-toplevel-reorder -fPIC -shared -Wl,--build-id=none bare.c -o bare.twin && "
+        "strip -x -o bare.so bare.twin && nm bare.so | grep -q bare && ! nm bare.so | grep hidden");
+    assert_true(fixture_symbol("bare.twin", "bare") < fixture_symbol("bare.twin", "hidden"));
+    fixture_open(&fixture, "bare.so");
+    bare = fixture_add(&fixture, fixture_symbol("bare.twin", "bare") + 1);
+    hidden = fixture_add(&fixture, fixture_symbol("bare.twin", "hidden") + 1);
+    fixture_symbolize(&fixture, &names_only);
+    assert_string_equal(fixture_name(&fixture, bare, 0), "bare");
+    assert_non_null(strstr(fixture_name(&fixture, hidden, 0), "bare.so+0x"));
+    fixture_close(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(c_library_has_no_wrong_name),
         cmocka_unit_test(cplusplus_program_has_no_wrong_name),
+        cmocka_unit_test(symbol_without_a_size_ends_at_the_next_function),
     };
 
     if (getenv("TAP"))
