@@ -214,7 +214,7 @@ static void forget_packed(struct dwarf_section *section)
 static void unpack(struct dwarf_section *section, struct dwarf_budget *budget, uint64_t limit)
 {
     bool is_partial = section->packed_type == ELFCOMPRESS_ZLIB && section->num_bytes == 0 &&
-                      limit < section->total_bytes / 2 &&
+                      limit < section->total_bytes / 4 * 3 &&
                       limit + INFLATE_SLACK_BYTES < section->total_bytes;
 
     if (!reserve(section, budget)) {

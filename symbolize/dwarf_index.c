@@ -1,6 +1,7 @@
 #include "symbolize/dwarf_index.h"
 
 #include <dwarf.h>
+#include <gelf.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -198,9 +199,15 @@ static void consider(struct search *search, uint64_t start, uint64_t limit, uint
     }
 }
 
+/* Where the units are that .debug_aranges knows. */
+struct arange_units {
+    uint64_t *offsets;
+    size_t num, capacity;
+};
+
 /* One set of .debug_aranges: header, padding to twice the size of an address, pairs. */
 static bool read_arange_set(struct dwarf_bytes *bytes, struct search *search,
-                            struct dwarf_budget *budget)
+                            struct dwarf_budget *budget, uint64_t *offset_ret)
 {
     const uint8_t *start = bytes->at;
     uint64_t length = dwarf_bytes_read(bytes, 4);
@@ -218,6 +225,7 @@ static bool read_arange_set(struct dwarf_bytes *bytes, struct search *search,
     bytes->at = set.limit;
     dwarf_bytes_skip(&set, 2); /* version */
     offset = dwarf_bytes_read(&set, offset_bytes);
+    *offset_ret = offset;
     if (dwarf_bytes_read(&set, 1) != DWARF_ADDRESS_BYTES || dwarf_bytes_read(&set, 1) != 0)
         return true;
     dwarf_bytes_skip(&set, (size_t)(start - set.at) % (2 * DWARF_ADDRESS_BYTES));
@@ -261,18 +269,46 @@ static struct error *list_from_candidates(struct dwarf_unit_list *list, const st
     return NULL;
 }
 
+/* Unpacks .debug_info up to the first unit behind those that are needed: no more is read, unless
+ * one of them refers further. */
+static void unpack_needed(struct dwarf_unit_list *list, const struct arange_units *units)
+{
+    uint64_t limit = UINT64_MAX;
+    uint64_t last = list->num > 0 ? list->offsets[list->num - 1] : 0;
+
+    for (size_t i = 0; i < units->num; i++) {
+        if (units->offsets[i] > last && units->offsets[i] < limit)
+            limit = units->offsets[i];
+    }
+    if (list->num > 0)
+        dwarf_file_need(&list->file, DWARF_SECTION_INFO, limit);
+}
+
 /* Looks into .debug_aranges. */
 static struct error *search_aranges(struct dwarf_index *index, struct search *search)
 {
     struct dwarf_unit_list *list = &index->main;
+    struct arange_units units = {0};
+    CLEANUP(free) uint64_t *offsets = NULL; /* of units */
     struct dwarf_bytes bytes;
+    uint64_t offset = 0;
 
     if (list->num > 0 || !dwarf_file_has(&list->file, DWARF_SECTION_ARANGES))
         return NULL;
     bytes = dwarf_file_bytes(&list->file, DWARF_SECTION_ARANGES, 0);
-    while (dwarf_bytes_left(&bytes) > 0 && read_arange_set(&bytes, search, list->file.budget))
-        ;
-    return list_from_candidates(list, search);
+    while (dwarf_bytes_left(&bytes) > 0 &&
+           read_arange_set(&bytes, search, list->file.budget, &offset)) {
+        struct error *err =
+            array_reserve(&units.offsets, &units.capacity, units.num + 1, sizeof(*units.offsets));
+
+        offsets = units.offsets;
+        if (err)
+            return err;
+        units.offsets[units.num++] = offset;
+    }
+    RETURN_IF_ERROR(list_from_candidates(list, search));
+    unpack_needed(list, &units);
+    return NULL;
 }
 
 /* Asks all units for their ranges. */
@@ -297,7 +333,30 @@ static struct error *search_units(struct dwarf_index *index, struct search *sear
     return NULL;
 }
 
-/* Loads the units of all places that have a candidate. Returns: the number of places without. */
+/* Tells whether the linker has made the code at a place: no unit covers it. */
+static bool is_in_plt(const struct dwarf_index *index, uint64_t elf_addr)
+{
+    Elf *elf = index->files->main;
+    Elf_Scn *scn = NULL;
+    size_t names;
+
+    if (elf_getshdrstrndx(elf, &names) < 0)
+        return false;
+    while ((scn = elf_nextscn(elf, scn))) {
+        GElf_Shdr shdr;
+        const char *name;
+
+        if (!gelf_getshdr(scn, &shdr) || elf_addr < shdr.sh_addr ||
+            elf_addr - shdr.sh_addr >= shdr.sh_size || !(shdr.sh_flags & SHF_EXECINSTR))
+            continue;
+        name = elf_strptr(elf, names, shdr.sh_name);
+        return name && !strncmp(name, ".plt", 4);
+    }
+    return false;
+}
+
+/* Loads the units of all places that have a candidate. Returns: the number of places that another
+ * search may still find. */
 static size_t load_candidates(struct dwarf_index *index, const struct search *search,
                               struct dwarf_unit **units)
 {
@@ -310,11 +369,12 @@ static size_t load_candidates(struct dwarf_index *index, const struct search *se
         if (search->candidates[i].width > 0 && at < list->num &&
             list->offsets[at] == search->candidates[i].offset)
             units[i] = list_load(index, list, at);
-        num_missing += !units[i];
+        num_missing += !units[i] && !is_in_plt(index, search->places.addrs[i]);
     }
     return num_missing;
 }
 
+/* Code of one unit may lie where .debug_aranges does not look, so all places are searched again. */
 struct error *dwarf_index_find(struct dwarf_index *index, struct dwarf_places places,
                                struct dwarf_unit **units)
 {
@@ -325,7 +385,7 @@ struct error *dwarf_index_find(struct dwarf_index *index, struct dwarf_places pl
     if (!candidates)
         return &error_no_memory;
     RETURN_IF_ERROR(search_aranges(index, &search));
-    if (load_candidates(index, &search, units) == 0)
+    if (!index->main.is_full && load_candidates(index, &search, units) == 0)
         return NULL;
     memset(candidates, 0, places.num * sizeof(*candidates));
     memset(units, 0, places.num * sizeof(struct dwarf_unit *));

@@ -224,12 +224,12 @@ void dwarf_line_table_destroy(struct dwarf_line_table *table)
 }
 
 /* A row ends where the next one begins: the places between get its line. */
-static void finish_row(struct machine *machine, uint64_t limit)
+static inline void finish_row(struct machine *machine, uint64_t limit)
 {
     struct dwarf_places places = machine->places;
     size_t at = machine->next_place;
 
-    if (machine->is_dead)
+    if (at == places.num || places.addrs[at] >= limit || machine->is_dead)
         return;
     for (; at < places.num && places.addrs[at] < limit; at++) {
         if (!machine->lines[at].is_found)
@@ -245,7 +245,7 @@ static bool is_dead_addr(uint64_t elf_addr)
     return elf_addr == 0 || elf_addr >= UINT64_MAX - 1;
 }
 
-static void emit_row(struct machine *machine)
+static inline void emit_row(struct machine *machine)
 {
     if (machine->has_row && machine->elf_addr > machine->row.elf_addr) {
         finish_row(machine, machine->elf_addr);
@@ -321,22 +321,38 @@ static void run_standard(const struct dwarf_line_table *table, struct machine *m
     }
 }
 
+/* What a special opcode adds (6.2.5.1). */
+struct advance {
+    uint32_t elf_addr;
+    int32_t line;
+};
+
+/* Divides once for each opcode instead of once for each row. advances: [256]. */
+static void special_opcodes(const struct dwarf_line_table *table, struct advance *advances)
+{
+    for (unsigned opcode = table->opcode_base; opcode < 256; opcode++) {
+        unsigned adjusted = opcode - table->opcode_base;
+
+        advances[opcode].elf_addr = adjusted / table->line_range * table->min_instruction_bytes;
+        advances[opcode].line = table->line_base + (int32_t)(adjusted % table->line_range);
+    }
+}
+
 void dwarf_line_table_run(const struct dwarf_line_table *table, struct dwarf_budget *budget,
                           struct dwarf_places places, struct dwarf_line *lines)
 {
     struct machine machine = {.places = places, .lines = lines};
     struct dwarf_bytes bytes = table->program;
+    struct advance advances[256];
 
+    special_opcodes(table, advances);
     start_sequence(&machine);
     while (bytes.at < bytes.limit && dwarf_budget_take(budget, 1)) {
         uint8_t opcode = *bytes.at++;
 
         if (opcode >= table->opcode_base) {
-            uint8_t adjusted = opcode - table->opcode_base;
-
-            machine.elf_addr +=
-                (uint64_t)(adjusted / table->line_range) * table->min_instruction_bytes;
-            machine.line += table->line_base + adjusted % table->line_range;
+            machine.elf_addr += advances[opcode].elf_addr;
+            machine.line += advances[opcode].line;
             emit_row(&machine);
         } else if (opcode == 0) {
             run_extended(&machine, &bytes);

@@ -244,8 +244,10 @@ static size_t append_part(char *name, size_t num_bytes, const char *part, size_t
     if (part_bytes + 2 > QUALIFIED_MAX_BYTES - num_bytes)
         return num_bytes;
     memcpy(name + num_bytes, part, part_bytes);
-    memcpy(name + num_bytes + part_bytes, "::", 2);
-    return num_bytes + part_bytes + 2;
+    num_bytes += part_bytes;
+    name[num_bytes++] = ':';
+    name[num_bytes++] = ':';
+    return num_bytes;
 }
 
 /* Makes "namespace::class::function" of a name. Returns: it; NULL when out of memory. */

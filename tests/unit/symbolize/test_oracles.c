@@ -97,15 +97,25 @@ static void answer_of_location(const struct fixture *fixture, uint32_t location,
     }
 }
 
+/* One of the names that libc gives a function: chdir, __chdir, __GI_chdir. */
+static const char *plain_alias(const char *name)
+{
+    name += strspn(name, "_");
+    return !strncmp(name, "GI_", 3) ? name + 3 + strspn(name + 3, "_") : name;
+}
+
 /* The oracles tell the plain name of a function that has no linkage name; we put before it what it
- * is a member of. */
+ * is a member of. Each has its own taste in aliases. */
 static bool names_equal(const char *theirs, const char *ours)
 {
     size_t length = strlen(ours);
     size_t tail = strlen(theirs);
 
-    if (!strcmp(theirs, ours))
+    if (!strcmp(plain_alias(theirs), plain_alias(ours)))
         return true;
+    /* libc's memcpy is its memmove. */
+    if (!strncmp(plain_alias(theirs), "memcpy", 6) && !strncmp(plain_alias(ours), "memmove", 7))
+        return !strcmp(plain_alias(theirs) + 6, plain_alias(ours) + 7);
     return length > tail + 2 && !strcmp(ours + length - tail, theirs) &&
            !memcmp(ours + length - tail - 2, "::", 2);
 }
@@ -401,6 +411,14 @@ static void chains_of_rust_equal_the_oracles(void **state)
     compare_built("rustc", "-O -g", "t.rs");
 }
 
+/* libc6-dbg: a separate file, compressed, written by gcc and as, 2000 units. */
+static void chains_of_libc_equal_the_oracles(void **state)
+{
+    (void)state;
+    fixture_build("cp /lib/x86_64-linux-gnu/libc.so.6 program");
+    compare("program");
+}
+
 static void chains_of_go_equal_the_oracles(void **state)
 {
     (void)state;
@@ -421,6 +439,7 @@ int main(void)
         cmocka_unit_test(chains_of_clangplusplus_equal_the_oracles),
         cmocka_unit_test(chains_of_rust_equal_the_oracles),
         cmocka_unit_test(chains_of_go_equal_the_oracles),
+        cmocka_unit_test(chains_of_libc_equal_the_oracles),
     };
 
     if (getenv("TAP"))
