@@ -305,9 +305,10 @@ def section_symbolize(report, folder, _players):
         if isinstance(row, str):
             report.line(f"{name:<32}{row}")
         else:
-            ratio = f"{'' if row['whole'] else '> '}{row['ratio']:.2f}"
-            report.line(f"{name:<32}{row['cpu']:>10.3f}{row['rate']:>10.0f}{ratio:>10}{row['peak']:>10.0f}"
-                        f"{'' if row['whole'] else '   stopped'}")
+            cells = [f"{row['cpu']:.3f}", f"{row['rate']:.0f}", f"{row['ratio']:.2f}", f"{row['peak']:.0f}"]
+            if not row["whole"]:  # the CPU of its own children that were killed with it is told by nobody
+                cells = ["-", "-", "-", f"{row['peak']:.0f}", "   stopped"]
+            report.line(f"{name:<32}" + "".join(f"{cell:>10}" for cell in cells))
     return {"table": table, "single": single, "file": str(path)}
 
 
