@@ -469,6 +469,7 @@ static struct error *weigh_locations(const struct session *session, uint64_t **w
 
 static struct error *add_comments(struct session *session)
 {
+    struct unwind_stats stats = {0};
     struct profile *cpu = &session->cpu;
     char events_text[EVENTS_TEXT_BYTES];
 
@@ -483,6 +484,12 @@ static struct error *add_comments(struct session *session)
             used += (size_t)snprintf(line + used, sizeof(line) - used, " %s", *word);
         RETURN_IF_ERROR(profile_add_comment(cpu, "command:%s", line));
     }
+    session->unwind_ops->stats(session->unwinder, &stats);
+    session->num_recalled = stats.num_tails_recalled;
+    if (session->num_recalled)
+        RETURN_IF_ERROR(profile_add_comment(cpu,
+                                            "stacks completed by frames of earlier samples: %llu",
+                                            (unsigned long long)session->num_recalled));
     RETURN_IF_ERROR(profile_add_comment(cpu, "stacks complete: %llu of %llu samples",
                                         (unsigned long long)session->num_complete,
                                         (unsigned long long)session->num_samples));

@@ -65,7 +65,8 @@ struct session {
     uint64_t start_ns; /* CLOCK_MONOTONIC */
     uint64_t duration_ns;
     uint64_t num_samples;
-    uint64_t num_complete;                          /* samples whose stack is complete */
+    uint64_t num_complete; /* samples whose stack is complete */
+    uint64_t num_recalled; /* of these, completed by frames that earlier samples saw (ADR 0014) */
     struct event_tally tallies[SAMPLER_MAX_EVENTS]; /* by event */
     size_t clock;    /* the first event that is a clock; events->num_events when there is none */
     bool has_due;    /* due_ns is known, and a clock is sampled */

@@ -224,8 +224,11 @@ static void print_sampling_remedies(const struct session *session, const struct 
 
 static void print_shares(const struct session *session, const struct figures *figures, FILE *stream)
 {
-    fprintf(stream, "  stacks complete %.1f %%, frames named %s%.1f %%",
-            100 * figures->complete_share, session->symbols.num_left ? "so far " : "",
+    fprintf(stream, "  stacks complete %.1f %%", 100 * figures->complete_share);
+    if (session->num_recalled)
+        fprintf(stream, " (%llu of them by frames that earlier samples saw)",
+                (unsigned long long)session->num_recalled);
+    fprintf(stream, ", frames named %s%.1f %%", session->symbols.num_left ? "so far " : "",
             100 * figures->named_share);
     if (figures->worst_path) {
         fprintf(stream, " (worst: ");
@@ -372,6 +375,7 @@ static void print_json_figures(const struct session *session, const struct figur
             CPROFILER_VERSION, session->sampler_info.engine, session_hz(session), figures->seconds,
             figures->num_processes, figures->num_threads, (unsigned long long)session->num_samples,
             figures->kernel_share, figures->complete_share, figures->named_share);
+    fprintf(stream, ",\"recalled_samples\":%llu", (unsigned long long)session->num_recalled);
     fprintf(stream, ",\"scope\":\"%s\"", scope_kind_name(session->options.scope));
     if (session->options.scope->cpus.num_cpus) {
         cpu_list_format(&session->options.scope->cpus, cpus, sizeof(cpus));
