@@ -237,3 +237,15 @@ struct error *procfs_list_ids(const char *directory, pid_t **ids_ret, size_t *nu
     *num_ids_ret = num_ids;
     return NULL;
 }
+
+uint64_t procfs_self_peak_rss(void)
+{
+    static const char key[] = "\nVmHWM:";
+    CLEANUP(error_destroy) struct error *err = NULL;
+    CLEANUP(free) char *text = NULL;
+    const char *line;
+
+    err = procfs_read("/proc/self/status", &text);
+    line = err ? NULL : strstr(text, key);
+    return line ? strtoull(line + strlen(key), NULL, 10) * 1024 : 0;
+}

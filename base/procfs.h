@@ -40,6 +40,11 @@ struct error *procfs_comm_read(pid_t pid, pid_t tid, char *comm) MUST_CHECK;
  * cpu_ns_ret: the time. Returns: NULL or an error. */
 struct error *procfs_cpu_ns_read(pid_t pid, uint64_t *cpu_ns_ret) MUST_CHECK;
 
+/* Tells the peak resident memory of this program in bytes, since its execve: ru_maxrss of
+ * getrusage(2) keeps that of the process that forked us. Returns: 0 when it cannot be read. Source:
+ * proc(5) VmHWM. */
+uint64_t procfs_self_peak_rss(void);
+
 /* Lists the numeric names in a /proc directory ("/proc" or "/proc/PID/task"), ascending.
  * ids_ret: heap array owned by the caller (may be NULL when there are none). num_ids_ret: its
  * length. Returns: NULL; ERROR_GONE when the directory is not there. */

@@ -3,10 +3,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/procfs.h"
 #include "cmd/package_owner.h"
 #include "cmd/summary_events.h"
 #include "output/top.h"
@@ -92,10 +92,8 @@ static struct error *describe_remedy(const struct session *session, const struct
 
 static struct error *compute_figures(const struct session *session, struct figures *figures)
 {
-    struct rusage usage = {0};
     uint32_t worst = session->symbols.worst_mapping;
 
-    getrusage(RUSAGE_SELF, &usage);
     *figures = (struct figures){
         .seconds = (double)session->duration_ns / 1e9,
         .kernel_share =
@@ -106,7 +104,7 @@ static struct error *compute_figures(const struct session *session, struct figur
                          ? share(session->tallies[session->clock].weight, session->due_ns, 1)
                          : 1,
         .own_cpu_seconds = (double)clock_self_cpu_ns() / 1e9,
-        .own_rss_bytes = (uint64_t)usage.ru_maxrss * 1024,
+        .own_rss_bytes = procfs_self_peak_rss(),
         .total = profile_total(&session->cpu, FIRST_EVENT_COLUMN),
     };
     target_counts(session->target, &figures->num_processes, &figures->num_threads);

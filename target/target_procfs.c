@@ -296,13 +296,14 @@ struct error *target_row_see(struct target *target, uint32_t pid, struct process
     return NULL;
 }
 
-/* The one process that stands for all tasks outside our pid namespace. */
+/* The one process that stands for all tasks that have no pid here: of other pid namespaces, or so
+ * far in their end that theirs is taken away. */
 static struct error *row_see_outsiders(struct target *target, struct process_row **row_ret)
 {
     uint32_t name;
 
     RETURN_IF_ERROR(target_row_reset(target, 0, row_ret));
-    RETURN_IF_ERROR(string_table_add(&target->table->strings, "[other pid namespace]", &name));
+    RETURN_IF_ERROR(string_table_add(&target->table->strings, "[no pid]", &name));
     return target_thread_set(target, *row_ret, 0, name);
 }
 

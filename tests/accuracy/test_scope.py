@@ -139,8 +139,8 @@ def test_cgroup_has_its_members_alone_with_those_that_join(cprofiler, workload, 
         assert min(by_pid.get(p.pid, 0) for p in (member, nested, late)) > 0, by_pid
         assert stranger.pid not in by_pid and mover.pid not in by_pid
         comms = {s.labels["comm"] for s in got.profile.samples}  # a child may end before it was looked at
-        assert {c for c in comms if not c.startswith("[pid ")} == {"shares", "forks"}
-        assert got.summary["loss"]["unseen"] <= 3
+        assert {c for c in comms if not c.startswith(("[pid ", "[no pid"))} == {"shares", "forks"}
+        assert got.summary["loss"]["unseen"] <= 20  # of 2000
         assert len(by_pid) >= 3 + 2, "the children of a member are missing"
         assert parent.poll() is None
         ratio = got.profile.total() / 1e9 / got.summary["due_cpu_seconds"]

@@ -98,8 +98,8 @@ def test_the_summary_names_the_event_and_not_cpu(cprofiler, workload, tmp_path):
                      workload("counted"), "pages", "2000", check=True)
     text = done.stderr.decode()
     assert re.search(r"1 thread, 1 in 10 page-faults, engine perf \(per-task\)\n", text), text
-    assert re.search(r"\n  \d+ samples = 8 \d\d0 page-faults \(\d+ per s\), kernel \d+ %; the kernel counted 8 \d{3}\n",
-                     text), text
+    assert re.search(r"\n  \d+ samples = 8 \d\d0 page-faults \(\d+ per s\), kernel \d+ %"
+                     r"(; the kernel counted 8 \d{3})?\n", text), text  # one time in ten they are equal
     assert "s CPU (" not in text
 
 

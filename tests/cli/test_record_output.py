@@ -1,4 +1,5 @@
 """Where the profile goes: whole or not at all, in place where it must be, refused before anything runs."""
+import json
 import os
 import shutil
 import stat
@@ -153,3 +154,13 @@ def test_default_name_does_not_overwrite_by_accident(cprofiler, tmp_path):
     for _ in range(2):
         cprofiler("record", "--", "true", cwd=tmp_path, check=True)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_own_memory_is_not_that_of_who_started_us(cprofiler, tmp_path):
+    """ru_maxrss lives through execve(2): a large caller must not show as our cost."""
+    ballast = bytearray(b"x") * (300 << 20)
+    done = cprofiler("record", "-o", tmp_path / "p", f"--json={tmp_path / 'json'}", "--", "true", check=True,
+                     preexec_fn=lambda: None)
+    assert len(ballast) and done.returncode == 0
+    peak = json.loads((tmp_path / "json").read_text())["cost"]["peak_rss_bytes"]
+    assert 1 << 20 < peak < 150 << 20

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import processes
+from harness import processes, workloads
 from harness.pprof import Profile
 from harness.recording import attach, finish, record
 from harness.steady import WORK, assert_right

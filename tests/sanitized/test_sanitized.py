@@ -17,7 +17,7 @@ UNIT_PROGRAMS = sorted((TESTS / "unit").glob("*/test_*.c"))
 # with tiny limits and filtered system calls forbid.
 CLI_FILES = ["cli/test_first_contact.py", "cli/test_record_launch.py", "cli/test_record_attach.py",
              "cli/test_record_output.py", "cli/test_pprof_conformance.py", "cli/test_report.py",
-             "cli/test_report_manners.py", "cli/test_symbolize.py", "harm/test_harm.py"]
+             "cli/test_report_manners.py", "cli/test_symbolize.py", "harm/test_harm.py", "harm/test_ptrace.py"]
 
 
 @pytest.fixture
