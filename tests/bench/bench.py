@@ -40,8 +40,8 @@ from harness.paths import build_dir, cprofiler_path, find_perf  # noqa: E402
 SECONDS = float(os.environ.get("BENCH_SECONDS", "2"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 SLOW_SECONDS = float(os.environ.get("BENCH_SLOW_SECONDS", "60"))
-COLUMNS = {"cpu": "{:.3f}", "wall": "{:.3f}", "rec": "{:.1f}", "rss": "{:.1f}", "disk": "{:.3f}", "file": "{:.3f}",
-           "got": "{:.3f}", "compl": "{:.1%}"}
+COLUMNS = {"cpu": "{:.3f}", "wall": "{:.3f}", "rec": "{:.1f}", "tot": "{:.1f}", "rss": "{:.1f}", "disk": "{:.3f}",
+           "file": "{:.3f}", "got": "{:.3f}", "compl": "{:.1%}"}
 FAST_TARGETS = ("sqlite", "pingpong", "threads200")
 FINISH_TARGETS = ("sqlite", "cc1plus", "node")
 GDB_TARGETS = ("sqlite", "threads200")
@@ -141,10 +141,10 @@ def summary_of(rounds, recorder):
 def compare(report, folder, players, names, hz):
     """Runs and prints. Returns {target: {recorder: columns}} and the single figures."""
     table, single = {}, {}
-    report.line(f"\n{hz} Hz. cpu, wall: the target's, over unprofiled; rec: recorder, ms of CPU per s; rss: its peak, "
-                "MB; disk: MB;\nfile: s from the target's end to the finished file (perf: perf script --no-inline; "
-                "samply: no names yet);\ngot: samples taken over those due; compl: stacks complete, of those "
-                "with user frames")
+    report.line(f"\n{hz} Hz. cpu, wall: the target's, over unprofiled; rec: recorder until the target ends, ms of CPU per "
+                "s;\ntot: until its finished file; rss: its peak, MB; disk: MB;\nfile: s from the target's end "
+                "to the finished file (perf: perf script --no-inline; samply: no names yet);\n"
+                "got: samples taken over those due; compl: stacks complete, of those with user frames")
     report.row(("target", "recorder"), COLUMNS)
     wanted = os.environ.get("BENCH_TARGETS", ".*").split(",")
     for target in [t for t in targets.chosen(names) if any(re.fullmatch(w, t.name) for w in wanted)]:

@@ -1,6 +1,7 @@
 """The profilers that are held against each other. Each runs a target once and gives its figures.
 
-Figures of a run: target_cpu, target_wall (s); rec (recorder's CPU until it ends, ms per s of recording); rss (its
+Figures of a run: target_cpu, target_wall (s); rec (recorder's CPU until the target ends, ms per s of
+recording); tot (the same until the finished file); rss (its
 peak, MB); disk (MB it wrote); file (s from the target's end to its finished file: named, for perf, by `perf script
 --no-inline`; with inlined functions, for us; not named at all, for samply); got (samples taken of those due);
 compl (stacks complete to the thread's entry, of those with user frames).
@@ -54,11 +55,13 @@ class Recorder:
         try:
             pid, start = recorder.find(command)
             end = running.wait_for_end(pid)
+            cpu_s = running.cpu_seconds_so_far(recorder.pid)
             recorder.finish()
         finally:
             recorder.stop()
         figures = target_figures(recorder.children_cpu_s, end - start)
-        figures.update(rec=1e3 * recorder.cpu_s / figures["target_wall"], rss=recorder.rss_mb,
+        figures.update(rec=1e3 * min(cpu_s, recorder.cpu_s) / figures["target_wall"],
+                       tot=1e3 * recorder.cpu_s / figures["target_wall"], rss=recorder.rss_mb,
                        disk=sum(file.stat().st_size for file in self.files(folder)) / 1e6, file=recorder.ended - end)
         judged = self.after(folder, figures, is_judged)
         if judged:
@@ -124,6 +127,7 @@ class Perf(Recorder):
         figures["rss"] = max(figures["rss"], done.rss_mb)
         figures["file"] += done.ended - done.started
         figures["file_cpu"] = done.cpu_s + done.children_cpu_s
+        figures["tot"] += 1e3 * figures["file_cpu"] / figures["target_wall"]
         if not is_judged:
             return None
         command = [*map(str, script), "--max-stack", "4096", "-F", stacks.PERF_FIELDS]
