@@ -129,7 +129,7 @@ demo: ## install what it needs, build, profile a real sqlite3, write build/demo/
 check: ## install what the tests need, build in every way, run the whole suite
 	$(Q).ci/packages check
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) check-builds
-	$(Q)$(PYTEST) -n $(JOBS) tests
+	$(Q)$(PYTEST) -n $(JOBS) -rs tests
 
 check-builds:
 	$(Q)$(MAKE) --no-print-directory O=$(O) WERROR=1 all unit accuracy-build
