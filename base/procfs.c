@@ -238,14 +238,26 @@ struct error *procfs_list_ids(const char *directory, pid_t **ids_ret, size_t *nu
     return NULL;
 }
 
+const char *procfs_status_find(const char *status, const char *key)
+{
+    size_t length = strlen(key);
+
+    for (const char *line = status; line && *line;) {
+        if (strncmp(line, key, length) == 0 && line[length] == ':')
+            return line + length + 1;
+        line = strchr(line, '\n');
+        line = line ? line + 1 : NULL;
+    }
+    return NULL;
+}
+
 uint64_t procfs_self_peak_rss(void)
 {
-    static const char key[] = "\nVmHWM:";
     CLEANUP(error_destroy) struct error *err = NULL;
     CLEANUP(free) char *text = NULL;
     const char *line;
 
     err = procfs_read("/proc/self/status", &text);
-    line = err ? NULL : strstr(text, key);
-    return line ? strtoull(line + strlen(key), NULL, 10) * 1024 : 0;
+    line = err ? NULL : procfs_status_find(text, "VmHWM");
+    return line ? strtoull(line, NULL, 10) * 1024 : 0;
 }

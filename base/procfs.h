@@ -40,6 +40,10 @@ struct error *procfs_comm_read(pid_t pid, pid_t tid, char *comm) MUST_CHECK;
  * cpu_ns_ret: the time. Returns: NULL or an error. */
 struct error *procfs_cpu_ns_read(pid_t pid, uint64_t *cpu_ns_ret) MUST_CHECK;
 
+/* Finds the line "KEY:\tvalue" in the text of a /proc/PID/status.
+ * Returns: behind the colon, blanks first; NULL when there is no such line. */
+const char *procfs_status_find(const char *status, const char *key);
+
 /* Tells the peak resident memory of this program in bytes, since its execve: ru_maxrss of
  * getrusage(2) keeps that of the process that forked us. Returns: 0 when it cannot be read. Source:
  * proc(5) VmHWM. */

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/procfs.h"
 #include "sampler/perf_record.h"
 
 #define CAPABILITY_SYS_ADMIN 21 /* capabilities(7), linux/capability.h */
@@ -202,19 +203,19 @@ static uint64_t read_status(const char *name, int base)
     err = file_read_all(AT_FDCWD, "/proc/self/status", 64 * 1024, &text, NULL);
     if (err)
         return 0;
-    line = strstr(text, name);
-    return line ? strtoull(line + strlen(name), NULL, base) : 0;
+    line = procfs_status_find(text, name);
+    return line ? strtoull(line, NULL, base) : 0;
 }
 
 static struct error *permission_refusal(int err, bool is_cpu_wide)
 {
-    uint64_t effective = read_status("\nCapEff:", 16);
+    uint64_t effective = read_status("CapEff", 16);
     bool has_perfmon = effective & (1ULL << CAPABILITY_PERFMON | 1ULL << CAPABILITY_SYS_ADMIN);
     long paranoid = read_number("/proc/sys/kernel/perf_event_paranoid", -100);
     long allowed = is_cpu_wide ? 0 : 2;
     struct error *error;
 
-    if (err == EPERM && read_status("\nSeccomp:", 10) != 0)
+    if (err == EPERM && read_status("Seccomp", 10) != 0)
         error = error_create(ERROR_PERMISSION,
                              "start the container with --cap-add PERFMON --cap-add BPF --cap-add "
                              "SYS_PTRACE, or with --security-opt seccomp=unconfined",

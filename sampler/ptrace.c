@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/procfs.h"
 #include "sampler/ptrace_stop.h"
 #include "sampler/ptrace_tasks.h"
 #include "sampler/sampler.h"
@@ -160,11 +161,11 @@ static struct error *check_thread(pid_t pid, pid_t tid)
     }
     snprintf(path, sizeof(path), "/proc/%d/task/%d/status", (int)pid, (int)tid);
     gone = file_read_all(AT_FDCWD, path, MAX_STATUS_BYTES, &text, NULL);
-    tracer = text ? strstr(text, "\nTracerPid:") : NULL;
-    if (tracer && strtol(tracer + strlen("\nTracerPid:"), NULL, 10) > 0)
+    tracer = text ? procfs_status_find(text, "TracerPid") : NULL;
+    if (tracer && strtol(tracer, NULL, 10) > 0)
         return error_create(ERROR_PERMISSION, "end that debugger or strace first",
                             "process %d is traced by process %ld", (int)pid,
-                            strtol(tracer + strlen("\nTracerPid:"), NULL, 10));
+                            strtol(tracer, NULL, 10));
     return NULL;
 }
 

@@ -331,6 +331,8 @@ bool ptrace_tasks_tell_image(struct ptrace_tasks *tasks, pid_t pid, const struct
     uint64_t num_pages;
     bool is_other;
 
+    if (process && process->looked_at_ns == sink->now_ns)
+        return true;
     if (!process || !read_image(pid, &image))
         return false;
     is_other = memcmp(&image, &process->image, sizeof(image)) != 0;
@@ -345,6 +347,7 @@ bool ptrace_tasks_tell_image(struct ptrace_tasks *tasks, pid_t pid, const struct
         process->told_at_ns = sink->now_ns;
     }
     process->image = image;
+    process->looked_at_ns = sink->now_ns;
     process->num_pages = num_pages;
     process->is_waiting = false;
     process->is_new = false;

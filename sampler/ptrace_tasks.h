@@ -31,6 +31,7 @@ struct ptrace_process {
     bool is_new;        /* its image was not told yet */
     uint64_t num_pages; /* statm: another number tells that mappings changed */
     uint64_t told_at_ns;
+    uint64_t looked_at_ns; /* its image; once in a round is enough for all its threads */
     size_t
         num_threads; /* links of /proc/PID/task: another number tells that threads came or went */
     uint64_t scanned_at_ns;

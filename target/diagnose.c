@@ -30,15 +30,9 @@ struct status {
 /* Finds "Key:" at the start of a line and reads the number behind it. Returns: -1 without one. */
 static long status_number(const char *text, const char *key)
 {
-    size_t length = strlen(key);
+    const char *field = procfs_status_find(text, key);
 
-    for (const char *line = text; line && *line;) {
-        if (strncmp(line, key, length) == 0 && line[length] == ':')
-            return strtol(line + length + 1, NULL, 10);
-        line = strchr(line, '\n');
-        line = line ? line + 1 : NULL;
-    }
-    return -1;
+    return field ? strtol(field, NULL, 10) : -1;
 }
 
 /* Reads /proc/PID/status. Returns: NULL, ERROR_GONE or another error of reading. */

@@ -21,20 +21,6 @@
 #define REREAD_INTERVAL_NS 10000000ULL
 #define MAX_REREAD_INTERVAL_NS 1000000000ULL
 
-/* Finds the line "Key:\t..." of a status text. Returns: behind the key, or NULL. */
-static const char *status_field(const char *status, const char *key)
-{
-    size_t length = strlen(key);
-
-    for (const char *line = status; line && *line;) {
-        if (strncmp(line, key, length) == 0 && line[length] == ':')
-            return line + length + 1;
-        line = strchr(line, '\n');
-        line = line ? line + 1 : NULL;
-    }
-    return NULL;
-}
-
 /* Reads the last number of a line: the pid in the innermost namespace ends NSpid (proc(5)). */
 static uint32_t last_number(const char *field)
 {
@@ -68,10 +54,10 @@ void target_status_read(struct target *target, struct process_row *row)
     free(row->process.root);
     row->process.root = NULL;
     error_destroy(module_table_root(target->modules, row->process.pid, &row->process.root));
-    field = status_field(status, "NSpid");
+    field = procfs_status_find(status, "NSpid");
     if (field)
         row->process.ns_pid = last_number(field);
-    field = status_field(status, "Uid");
+    field = procfs_status_find(status, "Uid");
     if (field)
         row->process.uid = (uint32_t)strtoul(field, NULL, 10);
 }
