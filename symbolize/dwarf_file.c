@@ -140,6 +140,18 @@ static enum dwarf_section_kind kind_of_name(const char *name, bool is_split)
     return DWARF_NUM_SECTIONS;
 }
 
+/* Tells which section this is. Returns: DWARF_NUM_SECTIONS for none of ours. */
+static enum dwarf_section_kind kind_of_section(Elf *elf, const GElf_Shdr *shdr, size_t names,
+                                               bool is_split, bool *is_zdebug_ret)
+{
+    const char *name = shdr->sh_type == SHT_NOBITS ? NULL : elf_strptr(elf, names, shdr->sh_name);
+
+    *is_zdebug_ret = name && !strncmp(name, ".zdebug_", 8);
+    if (!name || (!*is_zdebug_ret && strncmp(name, ".debug_", 7) != 0))
+        return DWARF_NUM_SECTIONS;
+    return kind_of_name(name + (*is_zdebug_ret ? 8 : 7), is_split);
+}
+
 void dwarf_file_init(struct dwarf_file *file, Elf *elf, bool is_split, struct dwarf_budget *budget)
 {
     size_t names;
@@ -151,19 +163,42 @@ void dwarf_file_init(struct dwarf_file *file, Elf *elf, bool is_split, struct dw
     while ((scn = elf_nextscn(elf, scn))) {
         enum dwarf_section_kind kind;
         GElf_Shdr shdr;
-        const char *name;
         bool is_zdebug;
 
-        if (!gelf_getshdr(scn, &shdr) || shdr.sh_type == SHT_NOBITS)
+        if (!gelf_getshdr(scn, &shdr))
             continue;
-        name = elf_strptr(elf, names, shdr.sh_name);
-        is_zdebug = name && !strncmp(name, ".zdebug_", 8);
-        if (!name || (!is_zdebug && strncmp(name, ".debug_", 7) != 0))
+        kind = kind_of_section(elf, &shdr, names, is_split, &is_zdebug);
+        if (kind == DWARF_NUM_SECTIONS)
             continue;
-        kind = kind_of_name(name + (is_zdebug ? 8 : 7), is_split);
-        if (kind < DWARF_NUM_SECTIONS)
-            use_section(file, kind, scn, &shdr, is_zdebug);
+        if (kind == DWARF_SECTION_INFO && file->info_number == 0)
+            file->info_number = elf_ndxscn(scn);
+        use_section(file, kind, scn, &shdr, is_zdebug);
     }
+}
+
+bool dwarf_file_next_info(struct dwarf_file *file, Elf *elf)
+{
+    struct dwarf_section *section = &file->sections[DWARF_SECTION_INFO];
+    Elf_Scn *scn = file->info_number > 0 ? elf_getscn(elf, file->info_number) : NULL;
+    size_t names;
+
+    if (!scn || elf_getshdrstrndx(elf, &names) < 0)
+        return false;
+    while ((scn = elf_nextscn(elf, scn))) {
+        GElf_Shdr shdr;
+        bool is_zdebug;
+
+        if (!gelf_getshdr(scn, &shdr) ||
+            kind_of_section(elf, &shdr, names, true, &is_zdebug) != DWARF_SECTION_INFO)
+            continue;
+        if (section->mapped)
+            munmap(section->mapped, section->mapped_bytes);
+        *section = (struct dwarf_section){0};
+        file->info_number = elf_ndxscn(scn);
+        use_section(file, DWARF_SECTION_INFO, scn, &shdr, is_zdebug);
+        return true;
+    }
+    return false;
 }
 
 void dwarf_file_deinit(struct dwarf_file *file)

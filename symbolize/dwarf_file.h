@@ -70,6 +70,7 @@ struct dwarf_section {
 
 struct dwarf_file {
     struct dwarf_section sections[DWARF_NUM_SECTIONS];
+    size_t info_number;          /* of the ELF section that DWARF_SECTION_INFO is; 0 = none */
     struct dwarf_budget *budget; /* borrowed */
 };
 
@@ -77,6 +78,12 @@ struct dwarf_file {
  * elf: borrowed. is_split: take the .dwo sections (.debug_addr and .debug_cu_index have but one
  * name). budget: outlives the file. file: zeroed; to be given to dwarf_file_deinit(). */
 void dwarf_file_init(struct dwarf_file *file, Elf *elf, bool is_split, struct dwarf_budget *budget);
+
+/* Takes the next .debug_info.dwo of a file with several: compilers give each type unit one of its
+ * own, before or behind that of the code. What the one before has unpacked is freed.
+ * elf: as given to dwarf_file_init(), with is_split. Returns: false when there is none; the one in
+ * use stays. */
+bool dwarf_file_next_info(struct dwarf_file *file, Elf *elf);
 
 /* Uses bytes that somebody else has found and unpacked. bytes: borrowed. */
 void dwarf_file_set(struct dwarf_file *file, enum dwarf_section_kind kind, const uint8_t *bytes,

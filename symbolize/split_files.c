@@ -16,7 +16,7 @@
 
 /* A program of more split files than that is hostile or has a package. */
 #define SPLIT_MAX_FILES 65536
-/* A .dwo file holds one unit, a few with ThinLTO. */
+/* A .dwo file holds one unit of code, a few with ThinLTO, and one for each type. */
 #define SPLIT_MAX_UNITS 4096
 
 /* An open .dwo or .dwp file. */
@@ -83,7 +83,7 @@ static struct error *split_file_open(const char *root, const char *path,
     dwarf_file_init(&file->dwarf, file->elf, true, budget);
     for (size_t i = 0; i < SPLIT_NUM_SECTIONS; i++)
         read_section(file, (enum split_section)i);
-    if (file->sections[SPLIT_INFO].num_bytes > 0)
+    if (dwarf_file_has(&file->dwarf, DWARF_SECTION_INFO))
         *file_ret = take_ptr(file);
     return NULL;
 }
@@ -184,11 +184,10 @@ static const char *path_base(const char *path)
 static bool take_package(void *context, struct split_file *file)
 {
     struct split_files *split = context;
-    const uint8_t *bytes;
-    size_t num_bytes;
+    const struct dwarf_section *index =
+        dwarf_file_need(&file->dwarf, DWARF_SECTION_CU_INDEX, UINT64_MAX);
 
-    if (!elf_file_section_bytes(file->elf, ".debug_cu_index", &bytes, &num_bytes) ||
-        !dwp_index_parse(bytes, num_bytes, &split->index))
+    if (!index->bytes || !dwp_index_parse(index->bytes, index->num_bytes, &split->index))
         return false;
     split->package = file;
     return true;
@@ -249,9 +248,9 @@ struct unit_search {
     uint64_t unit_off;
 };
 
-static bool take_unit(void *context, struct split_file *file)
+/* Looks for the unit in the .debug_info that is in use. */
+static bool find_unit(struct unit_search *search, struct split_file *file)
 {
-    struct unit_search *search = context;
     uint64_t offset = 0;
 
     for (size_t i = 0; i < SPLIT_MAX_UNITS; i++) {
@@ -268,6 +267,18 @@ static bool take_unit(void *context, struct split_file *file)
             return true;
         }
         offset = unit.limit;
+    }
+    return false;
+}
+
+static bool take_unit(void *context, struct split_file *file)
+{
+    for (size_t i = 0; i < SPLIT_MAX_UNITS; i++) {
+        if (find_unit(context, file))
+            return true;
+        if (!dwarf_file_next_info(&file->dwarf, file->elf))
+            return false;
+        read_section(file, SPLIT_INFO);
     }
     return false;
 }

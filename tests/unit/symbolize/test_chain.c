@@ -412,6 +412,65 @@ static void packaged_and_moved_split_debug_info_is_found(void **state)
     }
 }
 
+/* Expects the inlined member function somewhere in the other one. */
+static void expect_member_chain(const char *compiler, const char *step)
+{
+    struct fixture fixture;
+    uint64_t addr = fixture_symbol("types.so", "_ZNK5shape4areaEi");
+    size_t num_whole = 0;
+
+    fixture_open(&fixture, "types.so");
+    for (uint64_t at = 0; at < 12; at++)
+        fixture_add(&fixture, addr + at);
+    fixture_symbolize(&fixture, &with_inlines);
+    for (uint32_t at = 0; at < fixture.table.num_locations; at++) {
+        if (fixture_num_lines(&fixture, at) != 2)
+            continue;
+        num_whole++;
+        assert_string_equal(fixture_name(&fixture, at, 0), "shape::twice");
+        assert_int_equal(fixture_line(&fixture, at, 0)->line, 4);
+        assert_string_equal(fixture_name(&fixture, at, 1), "shape::area");
+        assert_int_equal(fixture_line(&fixture, at, 1)->line, 6);
+    }
+    if (num_whole == 0)
+        fail_msg("no inlined function: %s: %s", compiler, step);
+    fixture_close(&fixture);
+}
+
+/* Types that have units, and in .dwo files sections, of their own are no obstacle; nor are sections
+ * that are compressed, the index of a package among them. */
+static void code_beside_type_units_is_named(void **state)
+{
+    static const struct {
+        const char *compiler, *packager;
+    } kinds[] = {{"g++ -gdwarf-4 -g -O2 -fdebug-types-section", "dwp"},
+                 {"g++ -gdwarf-5 -g -O2 -fdebug-types-section", "llvm-dwp-14"},
+                 {"clang++ -gdwarf-4 -g -O2 -fdebug-types-section", "dwp"},
+                 {"clang++ -gdwarf-5 -g -O2 -fdebug-types-section", "llvm-dwp-14"}};
+    static const char *const steps[] = {
+        "rm -f *.dwo *.dwp; $COMPILE -fPIC -shared types.cc -o types.so",
+        "$COMPILE -gsplit-dwarf -fPIC -c types.cc -o types.o && gcc -shared types.o -o types.so",
+        "$PACK -e types.so -o kept.dwp && mv types.dwo kept.dwo && "
+        "objcopy --compress-debug-sections=zlib-gnu kept.dwo types.dwo",
+        "rm *.dwo && cp kept.dwp types.so.dwp",
+        "objcopy --compress-debug-sections=zlib kept.dwp types.so.dwp",
+        "objcopy --compress-debug-sections=zlib-gnu kept.dwp types.so.dwp",
+    };
+
+    (void)state;
+    fixture_write("types.cc", "struct shape {\n  int v;\n  int area(int k) const;\n"
+                              "  inline int twice(int k) const { return v * k / 3; }\n};\n"
+                              "int shape::area(int k) const { return twice(k) + v; }\n");
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        setenv("COMPILE", kinds[i].compiler, 1);
+        setenv("PACK", kinds[i].packager, 1);
+        for (size_t j = 0; j < sizeof(steps) / sizeof(steps[0]); j++) {
+            fixture_build(steps[j]);
+            expect_member_chain(kinds[i].compiler, steps[j]);
+        }
+    }
+}
+
 static void plt_stubs_are_named(void **state)
 {
     static const char *const flags[] = {"-Wl,-z,lazy", "-Wl,-z,now",
@@ -624,6 +683,7 @@ int main(void)
         cmocka_unit_test(compressed_sections_are_read),
         cmocka_unit_test(split_debug_info_is_found),
         cmocka_unit_test(packaged_and_moved_split_debug_info_is_found),
+        cmocka_unit_test(code_beside_type_units_is_named),
         cmocka_unit_test(plt_stubs_are_named),
         cmocka_unit_test(stripped_go_program_is_named_by_its_own_table),
         cmocka_unit_test(vdso_is_named),
