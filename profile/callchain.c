@@ -17,6 +17,8 @@ static const struct {
      */
     [REASON_KERNEL] = {"[kernel]", LOSS_NUM_KINDS},
     [REASON_OTHER] = {"[other]", LOSS_NUM_KINDS},
+    [REASON_BEFORE_ATTACH] = {"[allocated before attach]", LOSS_NUM_KINDS},
+    [REASON_UNTRACKED] = {"[untracked]", LOSS_NUM_KINDS},
 };
 
 const char *frame_reason_name(enum frame_reason reason)

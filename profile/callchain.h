@@ -3,7 +3,8 @@
  * Not interned (that is a stack, profile/stack_table.h). A frame is a place inside a mapping:
  * `pc` is in the address space of the *profile mapping* (see stack_table.h: mappings of equal files
  * in different processes are one profile mapping), leaf as sampled, callers return address - 1.
- * Reason frames stand at the root end of an incomplete chain and say why it ends.
+ * Reason frames stand at the root end of an incomplete chain and say why it ends; or alone, for
+ * what has no stack at all.
  * Ownership: plain storage. Threads: none.
  */
 #ifndef PROFILE_CALLCHAIN_H
@@ -30,6 +31,8 @@ enum frame_reason {
     REASON_NO_REGISTERS,   /* [no user registers] */
     REASON_KERNEL,         /* [kernel]: kernel frames exist but their names are restricted */
     REASON_OTHER,          /* [other]: rare stacks merged to stay within the memory limit */
+    REASON_BEFORE_ATTACH,  /* [allocated before attach]: memory older than a heap recording */
+    REASON_UNTRACKED,      /* [untracked]: memory that no sampled allocation explains */
     REASON_NUM
 };
 
