@@ -26,7 +26,7 @@ struct mapping {
     uint64_t limit;
     uint64_t file_off;
     uint32_t path;     /* string id: path as the target sees it, " (deleted)" stripped */
-    uint32_t build_id; /* string id: lowercase hex, "" when there is none */
+    uint32_t build_id; /* string id: lowercase hex, or Go's own text, "" when there is none */
     uint32_t kind;     /* enum mapping_kind */
     uint32_t module;   /* id in the module table of target/, or MAPPING_NO_MODULE */
     uint32_t pid;      /* process, for MAPPING_ANON and MAPPING_OTHER; 0 for shared kinds */

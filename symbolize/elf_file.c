@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "target/module_elf.h"
+
 Elf *elf_file_open(int fd)
 {
     Elf *elf;
@@ -131,55 +133,81 @@ uint64_t elf_file_packed_debug_bytes(Elf *elf, uint64_t *info_bytes_ret)
     return total;
 }
 
-static size_t build_id_of_notes(Elf_Data *data, uint8_t *build_id)
-{
-    size_t offset = 0;
-    size_t name_off;
-    size_t desc_off;
-    GElf_Nhdr note;
+/* The bytes of a note section or segment. */
+struct note_bytes {
+    const uint8_t *bytes;
+    size_t num_bytes;
+    size_t align;
+};
 
-    while (data && offset < data->d_size &&
-           (offset = gelf_getnote(data, offset, &note, &name_off, &desc_off)) > 0) {
-        if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 &&
-            !memcmp((char *)data->d_buf + name_off, "GNU", 4) && note.n_descsz > 0 &&
-            note.n_descsz <= ELF_FILE_MAX_BUILD_ID_BYTES) {
-            memcpy(build_id, (char *)data->d_buf + desc_off, note.n_descsz);
-            return note.n_descsz;
-        }
-    }
-    return 0;
+struct build_id_ret {
+    uint8_t *build_id;
+    size_t num_bytes;
+};
+
+/* Looks for an id in them. Returns: false when it is not there. */
+typedef bool find_note_fn(const struct note_bytes *notes, void *id);
+
+static bool find_build_id(const struct note_bytes *notes, void *id)
+{
+    struct build_id_ret *ret = id;
+
+    ret->num_bytes =
+        notes_find_build_id(notes->bytes, notes->num_bytes, notes->align, ret->build_id);
+    return ret->num_bytes > 0;
+}
+
+static bool find_go_build_id(const struct note_bytes *notes, void *id)
+{
+    return notes_find_go_build_id(notes->bytes, notes->num_bytes, notes->align, id);
+}
+
+static bool find_in(Elf_Data *data, uint64_t align, find_note_fn *find, void *id)
+{
+    struct note_bytes notes = {.align = align == 8 ? 8 : 4};
+
+    if (!data || !data->d_buf)
+        return false;
+    notes.bytes = data->d_buf;
+    notes.num_bytes = data->d_size;
+    return find(&notes, id);
 }
 
 /* Sections first: in a debug file made by objcopy --only-keep-debug the program headers point to
  * where the notes were in the stripped file. */
-size_t elf_file_build_id(Elf *elf, uint8_t *build_id)
+static bool find_note(Elf *elf, find_note_fn *find, void *id)
 {
     size_t num_phdrs = 0;
-    size_t num_bytes;
     Elf_Scn *scn = NULL;
 
     while ((scn = elf_nextscn(elf, scn))) {
         GElf_Shdr shdr;
 
-        if (!gelf_getshdr(scn, &shdr) || shdr.sh_type != SHT_NOTE)
-            continue;
-        num_bytes = build_id_of_notes(elf_getdata(scn, NULL), build_id);
-        if (num_bytes > 0)
-            return num_bytes;
+        if (gelf_getshdr(scn, &shdr) && shdr.sh_type == SHT_NOTE &&
+            find_in(elf_rawdata(scn, NULL), shdr.sh_addralign, find, id))
+            return true;
     }
     if (elf_getphdrnum(elf, &num_phdrs) < 0)
-        return 0;
+        return false;
     for (size_t i = 0; i < num_phdrs; i++) {
         GElf_Phdr phdr;
-        Elf_Type type;
 
-        if (!gelf_getphdr(elf, (int)i, &phdr) || phdr.p_type != PT_NOTE)
-            continue;
-        type = phdr.p_align == 8 ? ELF_T_NHDR8 : ELF_T_NHDR;
-        num_bytes = build_id_of_notes(
-            elf_getdata_rawchunk(elf, (int64_t)phdr.p_offset, phdr.p_filesz, type), build_id);
-        if (num_bytes > 0)
-            return num_bytes;
+        if (gelf_getphdr(elf, (int)i, &phdr) && phdr.p_type == PT_NOTE &&
+            find_in(elf_getdata_rawchunk(elf, (int64_t)phdr.p_offset, phdr.p_filesz, ELF_T_BYTE),
+                    phdr.p_align, find, id))
+            return true;
     }
-    return 0;
+    return false;
+}
+
+size_t elf_file_build_id(Elf *elf, uint8_t *build_id)
+{
+    struct build_id_ret ret = {.build_id = build_id};
+
+    return find_note(elf, find_build_id, &ret) ? ret.num_bytes : 0;
+}
+
+bool elf_file_go_build_id(Elf *elf, char *go_build_id)
+{
+    return find_note(elf, find_go_build_id, go_build_id);
 }

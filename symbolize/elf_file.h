@@ -13,8 +13,9 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "target/module.h"
 
-#define ELF_FILE_MAX_BUILD_ID_BYTES 64
+#define ELF_FILE_MAX_BUILD_ID_BYTES MODULE_MAX_BUILD_ID_BYTES
 
 /* Opens a libelf handle over the file behind `fd` (a private mapping, so that sections can be
  * inflated in place). fd: stays owned by the caller and open as long as the handle.
@@ -44,5 +45,9 @@ uint64_t elf_file_packed_debug_bytes(Elf *elf, uint64_t *info_bytes_ret);
 /* Reads the build-id note. build_id: room for ELF_FILE_MAX_BUILD_ID_BYTES bytes.
  * Returns: its length, 0 when there is none. */
 size_t elf_file_build_id(Elf *elf, uint8_t *build_id);
+
+/* Reads Go's own build-id note (target/module.h). go_build_id: room for GO_BUILD_ID_LENGTH + 1
+ * bytes. Returns: false when there is none that is unique. */
+bool elf_file_go_build_id(Elf *elf, char *go_build_id);
 
 #endif

@@ -24,15 +24,24 @@
 
 /* A build-id as bytes. */
 struct build_id {
-    uint8_t bytes[ELF_FILE_MAX_BUILD_ID_BYTES];
-    size_t num_bytes;
+    uint8_t bytes[GO_BUILD_ID_LENGTH + 1]; /* room for either kind */
+    size_t num_bytes;                      /* 0 = none */
+    bool is_go;                            /* Go's own: text */
+};
+
+_Static_assert(ELF_FILE_MAX_BUILD_ID_BYTES <= GO_BUILD_ID_LENGTH, "room for either kind");
+
+/* By what a file can be known. */
+struct identity {
+    struct build_id gnu;
+    struct build_id go;
+    bool is_debug_only;
 };
 
 /* A file in one of the folders. */
 struct folder_file {
-    struct build_id id;
+    struct identity identity;
     char *path;
-    bool is_debug_only;
 };
 
 /* What one build-id led to; found once for all mappings that have it. */
@@ -97,8 +106,8 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Returns: false when the text is no build-id in hex. */
-static bool build_id_parse(const char *text, struct build_id *id)
+/* Reads hex. Returns: false when the text is none. */
+static bool build_id_parse_hex(const char *text, struct build_id *id)
 {
     size_t length = strnlen(text, 2 * sizeof(id->bytes) + 1);
 
@@ -114,6 +123,22 @@ static bool build_id_parse(const char *text, struct build_id *id)
     }
     id->num_bytes = length / 2;
     return true;
+}
+
+/* Reads the build-id of a mapping: hex, or Go's own, as text or (so other tools have it) its bytes
+ * in hex. Returns: false when it is none of these. */
+static bool build_id_parse(const char *text, struct build_id *id)
+{
+    size_t length = strnlen(text, sizeof(id->bytes));
+
+    if (go_build_id_is_unique(text, length)) {
+        memcpy(id->bytes, text, length);
+        id->num_bytes = length;
+    } else if (!build_id_parse_hex(text, id)) {
+        return false;
+    }
+    id->is_go = go_build_id_is_unique((const char *)id->bytes, id->num_bytes);
+    return id->is_go || id->num_bytes <= ELF_FILE_MAX_BUILD_ID_BYTES;
 }
 
 /* Compares the build-id of a file with that of a profile, where old perf fills short ones up with
@@ -147,16 +172,24 @@ static bool elf_is_debug_only(Elf *elf)
     return has_code;
 }
 
-/* Reads the build-id of the file at `path`. Returns: false when it is no readable ELF file. */
-static bool file_identify(const char *path, struct build_id *id, bool *is_debug_only)
+/* Compares the build-id of a file with that of a profile, kind by kind. */
+static bool identity_fits(const struct identity *of_file, const struct build_id *of_profile)
+{
+    return build_id_equals(of_profile->is_go ? &of_file->go : &of_file->gnu, of_profile);
+}
+
+/* Reads the build-ids of the file at `path`. Returns: false when it is no readable ELF file. */
+static bool file_identify(const char *path, struct identity *identity)
 {
     CLEANUP(close) int fd = root_file_open("", path, true, NULL);
     Elf *elf = fd < 0 ? NULL : elf_file_open(fd);
 
     if (!elf)
         return false;
-    id->num_bytes = elf_file_build_id(elf, id->bytes);
-    *is_debug_only = elf_is_debug_only(elf);
+    identity->gnu.num_bytes = elf_file_build_id(elf, identity->gnu.bytes);
+    if (elf_file_go_build_id(elf, (char *)identity->go.bytes))
+        identity->go.num_bytes = GO_BUILD_ID_LENGTH;
+    identity->is_debug_only = elf_is_debug_only(elf);
     elf_end(elf);
     return true;
 }
@@ -171,19 +204,18 @@ static bool hunt_is_over(const struct hunt *hunt)
 /* Looks at one path. is_own: it is the mapping's own, where another build is worth telling. */
 static void hunt_try(struct hunt *hunt, const char *path, bool is_own)
 {
-    struct build_id found;
-    bool is_debug_only;
+    struct identity found = {0};
 
-    if (!file_identify(path, &found, &is_debug_only))
+    if (!file_identify(path, &found))
         return;
-    if (!build_id_equals(&found, &hunt->id)) {
+    if (!identity_fits(&found, &hunt->id)) {
         log_info("%s has another build-id", path);
         hunt->has_other_build |= is_own;
         return;
     }
-    if (is_debug_only && !hunt->debug[0])
+    if (found.is_debug_only && !hunt->debug[0])
         snprintf(hunt->debug, sizeof(hunt->debug), "%s", path);
-    else if (!is_debug_only && !hunt->executable[0])
+    else if (!found.is_debug_only && !hunt->executable[0])
         snprintf(hunt->executable, sizeof(hunt->executable), "%s", path);
 }
 
@@ -211,9 +243,8 @@ static const char *path_base(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* The names by which a file may lie in a debug directory: trees of gdb, the cache of debuginfod, a
- * copy of the root directory, a plain folder. */
-static void hunt_in_dir(struct hunt *hunt, const char *dir, const char *path)
+/* The names of files in trees of gdb and in the cache of debuginfod. */
+static void hunt_in_tree(struct hunt *hunt, const char *dir)
 {
     char hex[2 * ELF_FILE_MAX_BUILD_ID_BYTES + 1];
 
@@ -224,6 +255,14 @@ static void hunt_in_dir(struct hunt *hunt, const char *dir, const char *path)
     hunt_tryf(hunt, "%s/%.2s/%s.debug", dir, hex, hex + 2);
     hunt_tryf(hunt, "%s/%s/executable", dir, hex);
     hunt_tryf(hunt, "%s/%s/debuginfo", dir, hex);
+}
+
+/* The names by which a file may lie in a debug directory: in a tree, a copy of the root directory,
+ * a plain folder. */
+static void hunt_in_dir(struct hunt *hunt, const char *dir, const char *path)
+{
+    if (!hunt->id.is_go)
+        hunt_in_tree(hunt, dir);
     if (path[0] == '/') {
         hunt_tryf(hunt, "%s%s", dir, path);
         hunt_tryf(hunt, "%s%s.debug", dir, path);
@@ -239,22 +278,34 @@ static uint64_t build_id_hash(const struct build_id *id, size_t num_bytes)
     return hash_bytes(id->bytes, num_bytes);
 }
 
+/* Enters the next file of finder->files under one of its build-ids. */
+static struct error *folder_index(struct finder *finder, const struct build_id *id)
+{
+    if (id->num_bytes == 0)
+        return NULL;
+    return hash_index_insert(&finder->file_index, build_id_hash(id, id->num_bytes),
+                             (uint32_t)finder->num_files);
+}
+
 static struct error *folder_add(struct finder *finder, const char *dir, const char *name)
 {
     struct folder_file file = {0};
+    const struct identity *identity = &file.identity;
     struct error *err;
 
     if (asprintf(&file.path, "%s/%s", dir, name) < 0)
         return &error_no_memory;
-    if (!file_identify(file.path, &file.id, &file.is_debug_only) || file.id.num_bytes == 0) {
+    if (!file_identify(file.path, &file.identity) ||
+        identity->gnu.num_bytes + identity->go.num_bytes == 0) {
         free(file.path);
         return NULL;
     }
     err = array_reserve(&finder->files, &finder->files_capacity, finder->num_files + 1,
                         sizeof(*finder->files));
     if (!err)
-        err = hash_index_insert(&finder->file_index, build_id_hash(&file.id, file.id.num_bytes),
-                                (uint32_t)finder->num_files);
+        err = folder_index(finder, &identity->gnu);
+    if (!err)
+        err = folder_index(finder, &identity->go);
     if (err)
         free(file.path);
     else
@@ -289,7 +340,7 @@ static struct error *hunt_in_folders(struct finder *finder, struct hunt *hunt)
         uint32_t item;
 
         while (hash_index_next(&finder->file_index, &cursor, &item))
-            if (build_id_equals(&finder->files[item].id, &hunt->id))
+            if (item < finder->num_files && identity_fits(&finder->files[item].identity, &hunt->id))
                 hunt_try(hunt, finder->files[item].path, false);
         if (hunt->id.bytes[length - 1] != 0)
             break; /* only zeros at the end can be padding */
@@ -443,7 +494,7 @@ static struct error *find_by_build_id(struct finder *finder, const char *path,
         hunt_in_dir(hunt, finder->dirs[i], path);
     if (!hunt_is_over(hunt) || !hunt->debug[0])
         RETURN_IF_ERROR(hunt_in_folders(finder, hunt));
-    if (finder->options->server && !hunt_is_over(hunt) && !hunt->debug[0])
+    if (finder->options->server && !hunt->id.is_go && !hunt_is_over(hunt) && !hunt->debug[0])
         hunt_at_server(finder, hunt, path, &fd);
     answer->status = hunt->has_other_build ? MAPPING_FILE_OTHER_BUILD : MAPPING_FILE_MISSING;
     if (!hunt->executable[0] && !hunt->debug[0])

@@ -453,17 +453,22 @@ bool module_can_be_found_again(const struct module *module)
 {
     struct stat status;
 
-    return module->build_id_bytes > 0 && !module->is_vdso && !module->is_deleted &&
-           module->fd >= 0 && fstat(module->fd, &status) == 0 && status.st_nlink > 0;
+    return (module->build_id_bytes > 0 || module->go_build_id[0]) && !module->is_vdso &&
+           !module->is_deleted && module->fd >= 0 && fstat(module->fd, &status) == 0 &&
+           status.st_nlink > 0;
 }
 
-void module_build_id_hex(const struct module *module, char *hex)
+void module_build_id_text(const struct module *module, char *text)
 {
     static const char digits[] = "0123456789abcdef";
 
-    for (size_t i = 0; i < module->build_id_bytes; i++) {
-        *hex++ = digits[module->build_id[i] >> 4];
-        *hex++ = digits[module->build_id[i] & 15];
+    if (module->build_id_bytes == 0) {
+        memcpy(text, module->go_build_id, sizeof(module->go_build_id));
+        return;
     }
-    *hex = '\0';
+    for (size_t i = 0; i < module->build_id_bytes; i++) {
+        *text++ = digits[module->build_id[i] >> 4];
+        *text++ = digits[module->build_id[i] & 15];
+    }
+    *text = '\0';
 }

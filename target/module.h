@@ -18,6 +18,8 @@
 #include "base/error.h"
 
 #define MODULE_MAX_BUILD_ID_BYTES 64
+#define GO_BUILD_ID_PART 20   /* digits of a hash */
+#define GO_BUILD_ID_LENGTH 83 /* four of them, separated by '/' */
 
 /* One PT_LOAD program header. */
 struct module_segment {
@@ -37,9 +39,10 @@ struct module {
     uint32_t dev_major, dev_minor;
     uint64_t inode;
     uint8_t build_id[MODULE_MAX_BUILD_ID_BYTES];
-    size_t build_id_bytes; /* 0 = none */
-    Elf *elf;              /* kept open; NULL when this is no readable 64-bit x86-64 ELF file */
-    void *image;           /* private copy of the file for modules without one (vdso); NULL else */
+    size_t build_id_bytes;                    /* 0 = none */
+    char go_build_id[GO_BUILD_ID_LENGTH + 1]; /* Go's own, read until GNU's is found; "" = none */
+    Elf *elf;    /* kept open; NULL when this is no readable 64-bit x86-64 ELF file */
+    void *image; /* private copy of the file for modules without one (vdso); NULL else */
     size_t image_bytes;
     struct module_segment *segments;
     size_t num_segments;
@@ -114,7 +117,13 @@ bool module_mapping_bias(const struct module *module, uint64_t start, uint64_t l
  * and a name that leads to it still. Not so a vdso, a memfd, a file deleted or replaced by now. */
 bool module_can_be_found_again(const struct module *module);
 
-/* Writes the build-id as lowercase hex. hex: room for 2 * MODULE_MAX_BUILD_ID_BYTES + 1 bytes. */
-void module_build_id_hex(const struct module *module, char *hex);
+/* Writes the build-id as profiles have it: GNU's as lowercase hex, else Go's own as
+ * `go tool buildid` prints it, else "". text: room for 2 * MODULE_MAX_BUILD_ID_BYTES + 1 bytes. */
+void module_build_id_text(const struct module *module, char *text);
+
+/* Tells whether a Go build-id is one that go build has made: hashes of what went into the program.
+ * Others are set by hand or by a build system, such as "redacted", and are the same in all
+ * programs. text: num_bytes bytes. Source: buildid.go of cmd/go. */
+bool go_build_id_is_unique(const char *text, size_t num_bytes);
 
 #endif

@@ -15,6 +15,8 @@
 #define MAX_NOTE_SEGMENTS 64
 #define MAX_NOTE_BYTES 65536
 
+#define NT_GO_BUILD_ID 4
+
 /* Reads exactly `size` bytes at `offset`. Returns: false when they are not there. */
 static bool elf_bytes_read(const struct elf_bytes *bytes, uint64_t offset, void *buffer,
                            size_t size)
@@ -40,32 +42,79 @@ static bool elf_bytes_read(const struct elf_bytes *bytes, uint64_t offset, void 
     return true;
 }
 
+/* One note; pointers go into the notes. */
+struct note {
+    uint32_t type;
+    const uint8_t *name;
+    size_t name_bytes;
+    const uint8_t *descriptor;
+    size_t descriptor_bytes;
+};
+
+/* Reads the note at *position and moves on. Returns: false at the end, or when it is damaged. */
+static bool note_next(const uint8_t *notes, size_t num_bytes, size_t align, size_t *position,
+                      struct note *note_ret)
+{
+    Elf64_Nhdr header;
+    size_t name, descriptor;
+
+    if (*position >= num_bytes || num_bytes - *position < sizeof(header))
+        return false;
+    memcpy(&header, notes + *position, sizeof(header));
+    name = *position + sizeof(header);
+    /* n_namesz and n_descsz are 32 bits wide: no sum of them overflows a size_t. */
+    descriptor = (name + header.n_namesz + align - 1) & ~(align - 1);
+    if (descriptor > num_bytes || header.n_descsz > num_bytes - descriptor)
+        return false;
+    *position = (descriptor + header.n_descsz + align - 1) & ~(align - 1);
+    *note_ret = (struct note){header.n_type, notes + name, header.n_namesz, notes + descriptor,
+                              header.n_descsz};
+    return true;
+}
+
 size_t notes_find_build_id(const uint8_t *notes, size_t num_bytes, size_t align, uint8_t *build_id)
 {
     size_t position = 0;
-    Elf64_Nhdr header;
+    struct note note;
 
-    while (num_bytes - position >= sizeof(header)) {
-        size_t name, descriptor, next;
-
-        memcpy(&header, notes + position, sizeof(header));
-        name = position + sizeof(header);
-        /* n_namesz and n_descsz are 32 bits wide: no sum of them overflows a size_t. */
-        descriptor = (name + header.n_namesz + align - 1) & ~(align - 1);
-        next = (descriptor + header.n_descsz + align - 1) & ~(align - 1);
-        if (descriptor > num_bytes || header.n_descsz > num_bytes - descriptor)
-            return 0;
-        if (header.n_type == NT_GNU_BUILD_ID && header.n_namesz == 4 &&
-            memcmp(notes + name, "GNU", 4) == 0 && header.n_descsz > 0 &&
-            header.n_descsz <= MODULE_MAX_BUILD_ID_BYTES) {
-            memcpy(build_id, notes + descriptor, header.n_descsz);
-            return header.n_descsz;
+    while (note_next(notes, num_bytes, align, &position, &note)) {
+        if (note.type == NT_GNU_BUILD_ID && note.name_bytes == 4 &&
+            memcmp(note.name, "GNU", 4) == 0 && note.descriptor_bytes > 0 &&
+            note.descriptor_bytes <= MODULE_MAX_BUILD_ID_BYTES) {
+            memcpy(build_id, note.descriptor, note.descriptor_bytes);
+            return note.descriptor_bytes;
         }
-        if (next >= num_bytes)
-            return 0;
-        position = next;
     }
     return 0;
+}
+
+bool go_build_id_is_unique(const char *text, size_t num_bytes)
+{
+    for (size_t i = 0; i < num_bytes; i++) {
+        bool is_digit = (text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'z') ||
+                        (text[i] >= 'A' && text[i] <= 'Z') || text[i] == '-' || text[i] == '_';
+
+        if (i % (GO_BUILD_ID_PART + 1) == GO_BUILD_ID_PART ? text[i] != '/' : !is_digit)
+            return false;
+    }
+    return num_bytes == GO_BUILD_ID_LENGTH;
+}
+
+bool notes_find_go_build_id(const uint8_t *notes, size_t num_bytes, size_t align, char *go_build_id)
+{
+    size_t position = 0;
+    struct note note;
+
+    while (note_next(notes, num_bytes, align, &position, &note)) {
+        if (note.type == NT_GO_BUILD_ID && note.name_bytes == 4 &&
+            memcmp(note.name, "Go\0", 4) == 0 &&
+            go_build_id_is_unique((const char *)note.descriptor, note.descriptor_bytes)) {
+            memcpy(go_build_id, note.descriptor, GO_BUILD_ID_LENGTH);
+            go_build_id[GO_BUILD_ID_LENGTH] = '\0';
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool header_is_usable(const Elf64_Ehdr *header)
@@ -78,16 +127,20 @@ static bool header_is_usable(const Elf64_Ehdr *header)
            header->e_phnum <= MAX_PROGRAM_HEADERS;
 }
 
-/* Looks into one PT_NOTE for the build-id. */
+/* Looks into one PT_NOTE for the build-ids. */
 static void note_segment_read(const struct elf_bytes *bytes, const Elf64_Phdr *segment,
                               struct module *module)
 {
     size_t num_bytes = segment->p_filesz < MAX_NOTE_BYTES ? segment->p_filesz : MAX_NOTE_BYTES;
     CLEANUP(free) uint8_t *notes = malloc(num_bytes + 1);
 
-    if (notes && elf_bytes_read(bytes, segment->p_offset, notes, num_bytes))
-        module->build_id_bytes =
-            notes_find_build_id(notes, num_bytes, segment->p_align == 8 ? 8 : 4, module->build_id);
+    size_t align = segment->p_align == 8 ? 8 : 4;
+
+    if (!notes || !elf_bytes_read(bytes, segment->p_offset, notes, num_bytes))
+        return;
+    module->build_id_bytes = notes_find_build_id(notes, num_bytes, align, module->build_id);
+    if (!module->go_build_id[0])
+        notes_find_go_build_id(notes, num_bytes, align, module->go_build_id);
 }
 
 /* Tells whether the sums that others will form of this PT_LOAD cannot overflow. */

@@ -32,4 +32,10 @@ struct error *module_elf_parse(const struct elf_bytes *bytes, struct module *mod
  * Returns: its length in bytes; 0 when there is none. Source: gABI "Note Section". */
 size_t notes_find_build_id(const uint8_t *notes, size_t num_bytes, size_t align, uint8_t *build_id);
 
+/* Finds Go's own build-id there, if it is one that tells builds apart.
+ * go_build_id: room for GO_BUILD_ID_LENGTH + 1 bytes; on success a string.
+ * Returns: false when there is none. Source: Go cmd/internal/buildid (note 4 of "Go"). */
+bool notes_find_go_build_id(const uint8_t *notes, size_t num_bytes, size_t align,
+                            char *go_build_id);
+
 #endif

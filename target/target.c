@@ -251,7 +251,7 @@ void target_follow_all(struct target *target)
     target->follows_all = true;
 }
 
-/* Reads the kernel's build-id. hex: as module_build_id_hex(); "" when it cannot be read. */
+/* Reads the kernel's build-id. hex: as module_build_id_text(); "" when it cannot be read. */
 static void kernel_build_id_read(char *hex)
 {
     CLEANUP(free) char *notes = NULL;
@@ -263,7 +263,7 @@ static void kernel_build_id_read(char *hex)
     if (!err)
         kernel.build_id_bytes =
             notes_find_build_id((const uint8_t *)notes, num_bytes, 4, kernel.build_id);
-    module_build_id_hex(&kernel, hex);
+    module_build_id_text(&kernel, hex);
 }
 
 struct error *target_kernel_mapping(struct target *target, uint32_t *mapping_ret)

@@ -180,7 +180,7 @@ static struct error *mapping_add(struct target *target, const struct process_row
                               .kind = vma->kind,
                               .module = vma->module ? vma->module->id : MAPPING_NO_MODULE,
                               .pid = is_shared ? 0 : row->process.pid};
-    char hex[2 * MODULE_MAX_BUILD_ID_BYTES + 1] = "";
+    char build_id[2 * MODULE_MAX_BUILD_ID_BYTES + 1] = "";
     const char *path = vma->module ? vma->module->path : range->path;
 
     if (vma->kind == MAPPING_ANON && path[0] != '/' && path[0] != '[')
@@ -188,9 +188,9 @@ static struct error *mapping_add(struct target *target, const struct process_row
     if (strcmp(path, "//anon") == 0)
         path = "[anon]";
     if (vma->module)
-        module_build_id_hex(vma->module, hex);
+        module_build_id_text(vma->module, build_id);
     RETURN_IF_ERROR(string_table_add(&target->table->strings, path, &mapping.path));
-    RETURN_IF_ERROR(string_table_add(&target->table->strings, hex, &mapping.build_id));
+    RETURN_IF_ERROR(string_table_add(&target->table->strings, build_id, &mapping.build_id));
     return stack_table_add_mapping(target->table, &mapping, mapping_ret);
 }
 

@@ -309,6 +309,79 @@ def test_files_are_found_by_build_id(cprofiler, unnamed, tmp_path, layout):
         assert ours == theirs and len(ours) > 1
 
 
+GO_PROGRAM = """
+package main
+
+import "os"
+
+func mix(x uint32) uint32 {
+	for i := 0; i < 50; i++ {
+		x = (x*1664525 + 1013904223) ^ x>>3
+	}
+	return x
+}
+
+//go:noinline
+func goWork(x uint32) uint32 { return mix(x) + mix(x+1) }
+
+func main() {
+	sum := uint32(len(os.Args))
+	for i := 0; i < 3000000; i++ {
+		sum += goWork(sum)
+	}
+	println(sum)
+}
+"""
+
+
+def build_go(folder, *link):
+    """A Go program without a GNU build-id; newer Go must be told so, older knows no other."""
+    folder.mkdir()
+    (folder / "main.go").write_text(GO_PROGRAM, encoding="ascii")
+    (folder / "go.mod").write_text("module example.org/app\n\ngo 1.19\n", encoding="ascii")
+    for flags in (["-B=none"], []):
+        done = subprocess.run(["go", "build", "-ldflags", " ".join(["-s", "-w", *link, *flags]), "-o", "app"],
+                              cwd=folder, check=False, timeout=250, stderr=subprocess.PIPE,
+                              env={**os.environ, "GOFLAGS": "-mod=mod"})
+        if done.returncode == 0:
+            break
+    assert done.returncode == 0, done.stderr
+    assert not elf.build_id(folder / "app")
+    return folder / "app"
+
+
+def test_go_program_is_found_by_its_own_build_id(cprofiler, tmp_path):
+    app = build_go(tmp_path / "bin")
+    build_id = subprocess.run(["go", "tool", "buildid", app], check=True, timeout=60, stdout=subprocess.PIPE,
+                              text=True).stdout.strip()
+    made = recording.record(cprofiler, tmp_path, [app], hz=499, flags=["--no-symbolize"])
+    assert made.profile.strings[made.profile.proto.mapping[0].build_id] == build_id
+    assert not any(x.line for x in made.profile.proto.location if x.mapping_id == 1)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    app.rename(kept / "another-name")
+    app.with_name("main.go").write_text(GO_PROGRAM.replace("goWork", "otherWork"), encoding="ascii")
+    subprocess.run(["go", "build", "-o", "app"], cwd=app.parent, check=True, timeout=250)
+    assert "another build lies there" in symbolize(cprofiler, made.file, status=1)
+    named = tmp_path / "named.pprof"
+    symbolize(cprofiler, "--debug-dir", kept, "-o", named, made.file)
+    shown = go_pprof("-top", named)
+    assert "main.goWork" in shown.stdout and "main.mix" in shown.stdout and shown.stderr == ""
+    # So another tool writes it.
+    message = proto_module().Profile.FromString(gzip.decompress(made.file.read_bytes()))
+    message.string_table[message.mapping[0].build_id] = build_id.encode().hex()
+    (tmp_path / "hex").write_bytes(message.SerializeToString())
+    symbolize(cprofiler, "--debug-dir", kept, tmp_path / "hex")
+    assert Profile(tmp_path / "hex").cum() == Profile(named).cum()
+
+
+def test_go_build_id_that_tells_nothing_apart_is_none(cprofiler, tmp_path):
+    app = build_go(tmp_path / "bin", "-buildid=redacted")
+    made = recording.record(cprofiler, tmp_path, [app], hz=499, flags=["--no-symbolize"])
+    assert made.profile.strings[made.profile.proto.mapping[0].build_id] == ""
+    assert "main.goWork" in made.profile.cum()
+
+
 def test_another_build_is_not_used_and_told(cprofiler, unnamed, tmp_path):
     build(tmp_path / "other", name="second_build")
     target = Path(unnamed.app).parent

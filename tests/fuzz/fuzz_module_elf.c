@@ -16,10 +16,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t num_bytes);
 /* Converts addresses in all segments, forth and back. */
 static void check_module(const struct module *module)
 {
-    char hex[2 * MODULE_MAX_BUILD_ID_BYTES + 1];
+    char text[2 * MODULE_MAX_BUILD_ID_BYTES + 1];
 
-    module_build_id_hex(module, hex);
-    if (strlen(hex) != 2 * module->build_id_bytes || (module->elf && module->num_segments == 0))
+    module_build_id_text(module, text);
+    if ((module->build_id_bytes > 0
+             ? strlen(text) != 2 * module->build_id_bytes
+             : strlen(text) > 0 && !go_build_id_is_unique(text, strlen(text))) ||
+        (module->elf && module->num_segments == 0))
         __builtin_trap();
     for (size_t i = 0; i < module->num_segments; i++) {
         const struct module_segment *segment = &module->segments[i];

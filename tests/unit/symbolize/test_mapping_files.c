@@ -42,7 +42,7 @@ static void build_id_of(const char *name, char *hex)
     snprintf(path, sizeof(path), "%s/%s", fixture_dir, name);
     assert_null(module_table_create(&modules));
     assert_null(module_table_open_path(modules, path, &module));
-    module_build_id_hex(module, hex);
+    module_build_id_text(module, hex);
     module_table_destroy(modules);
 }
 

@@ -379,6 +379,43 @@ static void build_id_is_found_among_notes(void **state)
         assert_int_equal(notes_find_build_id(bytes, size, 4, build_id), 0);
 }
 
+/* One note of "Go" with a text. Returns: its length. */
+static size_t make_go_note(const char *text, uint8_t notes[256])
+{
+    const uint32_t header[] = {4, (uint32_t)strlen(text), 4, 0x00006f47};
+
+    memset(notes, 0, 256);
+    memcpy(notes, header, sizeof(header));
+    memcpy(notes + sizeof(header), text, strlen(text));
+    return sizeof(header) + ((strlen(text) + 3) & ~(size_t)3);
+}
+
+static void build_id_of_go_is_taken_when_it_tells_builds_apart(void **state)
+{
+    static const char good[] = "Uq6dH2UV3U-gDTzYKEht/GDSgb7R6gd30xHBQx58v/3ab3nEOQb-lXx2O5_huW/"
+                               "D0TjQlL4O4JmIH2XfgwF";
+    static const char *const others[] = {
+        "",
+        "redacted",
+        "a/b/c/d",
+        "Uq6dH2UV3U-gDTzYKEht/GDSgb7R6gd30xHBQx58v/3ab3nEOQb-lXx2O5_huW/D0TjQlL4O4JmIH2Xfgw",
+        "Uq6dH2UV3U-gDTzYKEht/GDSgb7R6gd30xHBQx58v/3ab3nEOQb-lXx2O5_huW/D0TjQlL4O4JmIH2Xfgw\n",
+        "Uq6dH2UV3U-gDTzYKEhtaGDSgb7R6gd30xHBQx58v/3ab3nEOQb-lXx2O5_huW/D0TjQlL4O4JmIH2XfgwF"};
+    char found[GO_BUILD_ID_LENGTH + 1];
+    uint8_t notes[256];
+    size_t num_bytes = make_go_note(good, notes);
+
+    (void)state;
+    assert_true(notes_find_go_build_id(notes, num_bytes, 4, found));
+    assert_string_equal(found, good);
+    for (size_t size = 0; size < 16 + strlen(good); size++)
+        assert_false(notes_find_go_build_id(notes, size, 4, found));
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        num_bytes = make_go_note(others[i], notes);
+        assert_false(notes_find_go_build_id(notes, num_bytes, 4, found));
+    }
+}
+
 static void vdso_is_one_module(void **state)
 {
     uint8_t garbage[100] = {1};
@@ -423,6 +460,7 @@ int main(void)
                                         table_setup, table_teardown),
         cmocka_unit_test_setup_teardown(memfd_is_a_module, table_setup, table_teardown),
         cmocka_unit_test_setup_teardown(build_id_is_found_among_notes, table_setup, table_teardown),
+        cmocka_unit_test(build_id_of_go_is_taken_when_it_tells_builds_apart),
         cmocka_unit_test_setup_teardown(vdso_is_one_module, table_setup, table_teardown),
     };
 
