@@ -20,6 +20,16 @@
 #define SAMPLE_REG_SP 7
 #define SAMPLE_REG_IP 16
 
+/* An allocation that was sampled (sampler/heap.h). Its stack is that of the caller, taken when the
+ * allocator returned: regs[SAMPLE_REG_IP] is one less than the return address. */
+struct heap_sample {
+    uint64_t id;         /* of this sample in this session; never 0 */
+    uint64_t size_bytes; /* as asked for */
+    uint64_t rate_bytes; /* mean distance of samples when it was drawn; 0: by count, see weight */
+    uint64_t address;    /* what the allocator returned */
+    uint64_t probe_pc;   /* where in the allocator the breakpoint is */
+};
+
 struct sample {
     uint32_t pid; /* thread group; in our pid namespace */
     uint32_t tid;
@@ -42,6 +52,8 @@ struct sample {
     size_t stack_bytes;       /* how many of them the kernel really copied (dyn_size) */
     size_t stack_asked_bytes; /* how many were asked for: stack_bytes == asked means there may be
                                  more */
+
+    const struct heap_sample *heap; /* an allocation; NULL: none */
 };
 
 enum event_type {

@@ -38,8 +38,10 @@ struct error *perf_merge_add_rings(struct perf_merge *merge, struct perf_rings *
                                    const struct perf_record_format *data_format,
                                    const struct perf_record_format *sideband_format)
 {
-    for (size_t i = 0; i < rings->num_cpus; i++)
-        RETURN_IF_ERROR(perf_merge_add(merge, &rings->cpus[i].sideband, sideband_format));
+    for (size_t i = 0; i < rings->num_cpus; i++) {
+        if (rings->cpus[i].sideband.fd >= 0)
+            RETURN_IF_ERROR(perf_merge_add(merge, &rings->cpus[i].sideband, sideband_format));
+    }
     for (size_t i = 0; i < rings->num_cpus; i++) {
         if (rings->cpus[i].data.fd >= 0)
             RETURN_IF_ERROR(perf_merge_add(merge, &rings->cpus[i].data, data_format));

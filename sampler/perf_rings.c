@@ -103,27 +103,43 @@ static struct error *open_data(struct perf_rings *rings, const struct perf_rings
     return add_to_epoll(rings, &slot->data);
 }
 
+/* Opens and maps the ring for sideband of one CPU. */
+static struct error *open_sideband(struct perf_rings *rings, const struct perf_rings_size *size,
+                                   const struct sampler_options *options, pid_t pid,
+                                   const struct perf_event_attr *attr, struct perf_cpu_rings *slot,
+                                   bool *is_offline_ret)
+{
+    struct whom whom = {pid, options->scope == SAMPLER_CGROUP ? options->cgroup_fd : -1};
+    size_t watermark_bytes = options->urgent_sideband ? 1 : size->sideband_bytes / 2;
+
+    RETURN_IF_ERROR(open_ring(attr, whom, slot->cpu, size->sideband_bytes, watermark_bytes,
+                              &slot->sideband, is_offline_ret));
+    if (*is_offline_ret)
+        return NULL;
+    rings->bytes += size->sideband_bytes;
+    rings->num_events++;
+    return add_to_epoll(rings, &slot->sideband);
+}
+
 /* Opens the rings of one CPU as rings->cpus[rings->num_cpus]. */
 static struct error *open_cpu(struct perf_rings *rings, const struct perf_rings_size *size,
                               const struct sampler_options *options, pid_t pid, uint32_t cpu,
                               const struct perf_event_attr *sideband_attr)
 {
     struct perf_cpu_rings *slot = &rings->cpus[rings->num_cpus];
-    struct whom whom = {pid, options->scope == SAMPLER_CGROUP ? options->cgroup_fd : -1};
     bool is_offline = false;
 
     *slot = (struct perf_cpu_rings){.cpu = cpu, .data.fd = -1, .urgent.fd = -1, .sideband.fd = -1};
-    RETURN_IF_ERROR(open_ring(sideband_attr, whom, cpu, size->sideband_bytes,
-                              size->sideband_bytes / 2, &slot->sideband, &is_offline));
-    if (is_offline)
-        return NULL;
     rings->num_cpus++; /* from here on perf_rings_deinit() knows it */
-    rings->bytes += size->sideband_bytes;
-    rings->num_events++;
-    RETURN_IF_ERROR(add_to_epoll(rings, &slot->sideband));
+    if (sideband_attr)
+        RETURN_IF_ERROR(open_sideband(rings, size, options, pid, sideband_attr, slot, &is_offline));
+    if (is_offline) {
+        rings->num_cpus--;
+        return NULL;
+    }
     if (options->cpus && !cpu_list_has(options->cpus, cpu))
         return NULL;
-    /* When it goes offline just now, its sideband ring stays: it is empty. */
+    /* When it goes offline just now, its sideband ring stays, if any: it is empty. */
     return open_data(rings, size, pid, slot, &is_offline);
 }
 

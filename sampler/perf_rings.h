@@ -54,9 +54,9 @@ struct perf_rings_size perf_rings_choose_size(const struct sampler_options *opti
  * maps them; while the kernel refuses the memory, tries again with half of it. CPUs that went
  * offline are left out. CPUs that are not to be sampled (options->cpus) have sideband only, of a
  * cgroup's tasks alone when that is the scope. sideband_attr: of the event that owns the sideband
- * ring; the data rings are owned by events that do nothing, so that they outlive tasks and sampling
- * events can be moved. rings_ret: owned by the caller (perf_rings_deinit()). Returns: NULL;
- * ERROR_PERMISSION; ERROR_UNSUPPORTED. */
+ * ring; NULL: no such rings. The data rings are owned by events that do nothing, so that they
+ * outlive tasks and sampling events can be moved. rings_ret: owned by the caller
+ * (perf_rings_deinit()). Returns: NULL; ERROR_PERMISSION; ERROR_UNSUPPORTED. */
 struct error *perf_rings_init(const struct sampler_options *options, const struct cpu_list *cpus,
                               pid_t pid, const struct perf_event_attr *sideband_attr,
                               struct perf_rings *rings_ret) MUST_CHECK;

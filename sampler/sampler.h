@@ -25,6 +25,7 @@
 #define SAMPLER_MAX_EVENTS 7 /* each is a column of the profile, beside the number of samples */
 
 struct sampler; /* each engine has its own */
+struct heap_options;
 
 /* Whom to sample. */
 enum sampler_scope {
@@ -54,7 +55,9 @@ struct sampler_options {
     bool follow_children;    /* child processes too (and with SAMPLER_THREADS, threads that they
                               * start; of processes, new threads are always followed) */
     bool enable_on_exec;     /* launched command: count from its execve on, not before */
+    bool urgent_sideband;    /* wake at each mmap, comm, fork and exit: somebody must act on them */
     uint64_t max_ring_bytes; /* for all rings together; 0 = the default of 64 MB */
+    const struct heap_options *heap; /* sampler_heap only (sampler/heap.h), borrowed for open() */
 };
 
 /* What an engine tells about itself, for the summary and the profile's comments. */
