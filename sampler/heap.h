@@ -25,13 +25,13 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "sampler/probe_site.h"
 #include "sampler/sampler.h"
 
 #define HEAP_DEFAULT_RATE_BYTES (512u << 10)
 #define HEAP_MAX_RATE_BYTES (1ull << 34)
 #define HEAP_DEFAULT_STACK_BYTES 8192
 #define HEAP_DEFAULT_MAX_LIVE 131072 /* 64 GiB in use at the default rate; about 100 B each */
-#define HEAP_MAX_CALLERS 4
 
 /* How breakpoints are set. */
 enum heap_mechanism {
@@ -55,18 +55,6 @@ struct heap_options {
  * here. attach() only looks whether the process is there; start() turns sampling on (until then
  * calls are only counted), stop() off; destroy() takes everything away. */
 extern const struct sampler_ops sampler_heap;
-
-/* One place for a breakpoint. */
-struct heap_site {
-    uint64_t file_off; /* of the instruction, in the module's file */
-    uint32_t role;     /* enum allocator_role (target/allocator.h) */
-    bool is_stepped;   /* the kernel has to single-step the instruction */
-    /* Calls that come from these ranges of code are part of another probed call, and skipped. */
-    uint32_t num_callers;
-    struct {
-        int64_t start, limit; /* return addresses, relative to the site: start <= x < limit */
-    } callers[HEAP_MAX_CALLERS];
-};
 
 /* Puts breakpoints into one module of a process; they hold for all its threads, and over an execve
  * of a process that has not mapped the module yet. Not for children: the caller hears of them

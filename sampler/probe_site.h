@@ -26,7 +26,7 @@
 #include "target/allocator.h"
 #include "target/module.h"
 
-#define HEAP_SITE_MAX_CALLERS 4
+#define HEAP_MAX_CALLERS 4
 
 /* One place for a breakpoint. */
 struct heap_site {
@@ -39,18 +39,17 @@ struct heap_site {
                           * that has a site: the hit here does not count */
     uint32_t num_callers;
     struct {
-        int64_t start, limit;         /* [start, limit): offsets from the site */
-    } callers[HEAP_SITE_MAX_CALLERS]; /* a return address in here: nested in another's call. Only
-                                       * for roles that allocate */
+        int64_t start, limit;    /* [start, limit): offsets from the site */
+    } callers[HEAP_MAX_CALLERS]; /* a return address in here: nested in another's call. Only
+                                  * for roles that allocate */
 };
 
 struct heap_sites {
     struct heap_site *sites;
     size_t num_sites, capacity;
-    uint32_t num_passed_on; /* functions without a site, since they hand every call on */
-    uint32_t num_refused;   /* functions without a site: their code can't have a uprobe */
-    uint32_t
-        num_unknown_callers; /* callers beyond HEAP_SITE_MAX_CALLERS: their calls count twice */
+    uint32_t num_passed_on;       /* functions without a site, since they hand every call on */
+    uint32_t num_refused;         /* functions without a site: their code can't have a uprobe */
+    uint32_t num_unknown_callers; /* callers beyond HEAP_MAX_CALLERS: their calls count twice */
 };
 
 /* Looks for the site in the code of one function.

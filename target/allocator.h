@@ -21,7 +21,8 @@
 
 /* What a call of the function means; which argument is what: allocator_arguments. */
 enum allocator_role {
-    ALLOCATOR_MALLOC,            /* malloc(size, ...): operator new, valloc, mallocx, too */
+    ALLOCATOR_MALLOC,            /* malloc(size, ...): valloc, mallocx, too */
+    ALLOCATOR_NEW,               /* the same, but it may throw: no return probe survives that */
     ALLOCATOR_CALLOC,            /* calloc(count, size, ...) */
     ALLOCATOR_MEMALIGN,          /* memalign(alignment, size), mi_heap_malloc(heap, size) */
     ALLOCATOR_POSIX_MEMALIGN,    /* posix_memalign(&pointer, alignment, size): 0 is success */
