@@ -44,7 +44,7 @@ static const struct option_row symbolize_rows[] = {
     {0, "debug-dir", OPTION_STRING, FIELD(debug_dir), "DIR[:DIR...]",
      "where executables and debug files are: by build-id, by path or as plain files", .max = 0},
     {0, "debuginfod", OPTION_FLAG, FIELD(debuginfod), NULL,
-     "fetch missing debug files from the servers in DEBUGINFOD_URLS", .max = 0},
+     "fetch missing files from the servers in DEBUGINFOD_URLS", .max = 0},
     {0, "force", OPTION_FLAG, FIELD(force), NULL, "look up places again that have names", .max = 0},
     {0, "unverified", OPTION_FLAG, FIELD(unverified), NULL,
      "trust the file at the path where the profile tells no build-id", .max = 0},
@@ -314,11 +314,11 @@ static void print_fetches(const struct completion *completion)
     uint64_t num_files = completion->fetches.num_files + late->num_files;
     uint64_t num_missing = completion->fetches.num_missing + late->num_missing;
 
-    fprintf(
-        stderr, "  debuginfod: %llu debug file%s, %llu not there%s\n",
-        (unsigned long long)num_files, num_files == 1 ? "" : "s", (unsigned long long)num_missing,
-        completion->fetches.is_stopped || late->is_stopped ? "; stopped, the rest was not asked for"
-                                                           : "");
+    fprintf(stderr, "  debuginfod: %llu file%s, %llu not there%s\n", (unsigned long long)num_files,
+            num_files == 1 ? "" : "s", (unsigned long long)num_missing,
+            completion->fetches.is_stopped || late->is_stopped
+                ? "; stopped, the rest was not asked for"
+                : "");
 }
 
 static struct error *print_summary(const struct completion *completion)

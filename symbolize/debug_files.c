@@ -174,7 +174,9 @@ static bool find_by_debuglink(struct search *search, Elf *elf, int *fd_ret, Elf 
 static bool fetch(struct debug_server *server, const uint8_t *build_id, size_t num_bytes,
                   const char *name, int *fd_ret, Elf **elf_ret)
 {
-    CLEANUP(close) int fd = server ? debug_server_fetch(server, build_id, num_bytes, name) : -1;
+    CLEANUP(close)
+    int fd = server ? debug_server_fetch(server, DEBUG_SERVER_DEBUG_FILE, build_id, num_bytes, name)
+                    : -1;
     Elf *elf = fd >= 0 ? elf_file_open(fd) : NULL;
 
     if (!elf)

@@ -17,11 +17,14 @@
  * nor the library to run. */
 struct client;
 
+typedef int find_fn(struct client *client, const unsigned char *build_id, int build_id_bytes,
+                    char **path_ret);
+
 struct debug_server {
     void *library;
     struct client *(*begin)(void);
-    int (*find_debuginfo)(struct client *client, const unsigned char *build_id, int build_id_bytes,
-                          char **path_ret);
+    find_fn *find_debuginfo;
+    find_fn *find_executable;
     void (*set_progressfn)(struct client *client, int (*progress)(struct client *, long, long));
     void (*end)(struct client *client);
     struct client *client;
@@ -72,6 +75,7 @@ static bool find_functions(struct debug_server *server)
 {
     return find_function(server, "debuginfod_begin", &server->begin) &&
            find_function(server, "debuginfod_find_debuginfo", &server->find_debuginfo) &&
+           find_function(server, "debuginfod_find_executable", &server->find_executable) &&
            find_function(server, "debuginfod_set_progressfn", &server->set_progressfn) &&
            find_function(server, "debuginfod_end", &server->end);
 }
@@ -123,9 +127,11 @@ void debug_server_close(struct debug_server *server)
     free(server);
 }
 
-int debug_server_fetch(struct debug_server *server, const uint8_t *build_id, size_t build_id_bytes,
-                       const char *name)
+int debug_server_fetch(struct debug_server *server, enum debug_server_kind kind,
+                       const uint8_t *build_id, size_t build_id_bytes, const char *name)
 {
+    bool is_executable = kind == DEBUG_SERVER_EXECUTABLE;
+    find_fn *find = is_executable ? server->find_executable : server->find_debuginfo;
     struct stat status;
     char *path = NULL;
     int fd;
@@ -136,16 +142,17 @@ int debug_server_fetch(struct debug_server *server, const uint8_t *build_id, siz
         return -1;
     server->name = name;
     fetching = server;
-    fd = server->find_debuginfo(server->client, build_id, (int)build_id_bytes, &path);
+    fd = find(server->client, build_id, (int)build_id_bytes, &path);
     fetching = NULL;
     free(path);
     if (fd < 0) {
-        log_info("%s: no server gave its debug file: %s", name,
+        log_info("%s: no server gave its %s: %s", name, is_executable ? "executable" : "debug file",
                  server->is_stopped ? "stopped" : strerror(-fd));
-        server->counts.num_missing++;
+        server->counts.num_missing += !is_executable; /* once for each build-id */
         return -1;
     }
     server->counts.num_files++;
+    server->counts.num_missing -= is_executable;
     if (fstat(fd, &status) == 0)
         server->counts.num_bytes += (uint64_t)status.st_size;
     return fd;

@@ -1,5 +1,5 @@
-/* Debug files from debuginfod servers: the one part of cprofiler that goes to the network, and only
- * when asked to (--debuginfod).
+/* Debug files, and executables, from debuginfod servers: the one part of cprofiler that goes to the
+ * network, and only when asked to (--debuginfod).
  *
  * By libdebuginfod, which knows servers (DEBUGINFOD_URLS), keeps a cache, and is loaded when it is
  * needed: it drags in curl and TLS. What comes is not trusted: the caller checks the build-id.
@@ -34,11 +34,17 @@ struct error *debug_server_open(symbolize_fetch_fn *progress, void *context, uin
 /* Closes it; files already fetched stay open. NULL is fine. */
 void debug_server_close(struct debug_server *server);
 
-/* Fetches the debug file of a build-id, from the cache or a server.
+/* What a server may have for a build-id. */
+enum debug_server_kind {
+    DEBUG_SERVER_DEBUG_FILE,
+    DEBUG_SERVER_EXECUTABLE, /* to be asked for when its debug file is not there */
+};
+
+/* Fetches the file of a build-id, from the cache or a server.
  * name: what is fetched, for the progress. Returns: a descriptor owned by the caller; -1 when no
  * server has it, the time is up, or progress said no. */
-int debug_server_fetch(struct debug_server *server, const uint8_t *build_id, size_t build_id_bytes,
-                       const char *name) MUST_CHECK;
+int debug_server_fetch(struct debug_server *server, enum debug_server_kind kind,
+                       const uint8_t *build_id, size_t build_id_bytes, const char *name) MUST_CHECK;
 
 /* Tells what came of all fetches so far. */
 void debug_server_counts(const struct debug_server *server, struct symbolize_fetches *counts_ret);

@@ -468,17 +468,25 @@ static void plain_path(const struct finder *finder, const struct mapping *mappin
         path[length - sizeof(deleted) + 1] = '\0';
 }
 
-/* Asks the server for the debug file of what is not here. fd: keeps it open until it is a module.
- */
+/* Asks the server for what is not here: the debug file, else the executable, whose symbols are
+ * better than nothing. fd: keeps it open until it is a module. */
 static void hunt_at_server(struct finder *finder, struct hunt *hunt, const char *path, int *fd)
 {
-    char name[40];
+    static const enum debug_server_kind kinds[] = {DEBUG_SERVER_DEBUG_FILE,
+                                                   DEBUG_SERVER_EXECUTABLE};
 
-    *fd = debug_server_fetch(finder->options->server, hunt->id.bytes, hunt->id.num_bytes, path);
-    if (*fd < 0)
-        return;
-    snprintf(name, sizeof(name), "/proc/self/fd/%d", *fd);
-    hunt_try(hunt, name, false);
+    for (size_t i = 0; i < ARRAY_LENGTH(kinds) && !hunt->debug[0] && !hunt_is_over(hunt); i++) {
+        char name[40];
+
+        if (*fd >= 0)
+            close(take_fd(fd));
+        *fd = debug_server_fetch(finder->options->server, kinds[i], hunt->id.bytes,
+                                 hunt->id.num_bytes, path);
+        if (*fd < 0)
+            continue;
+        snprintf(name, sizeof(name), "/proc/self/fd/%d", *fd);
+        hunt_try(hunt, name, false);
+    }
 }
 
 /* Goes through all places where a file with this build-id may be. */

@@ -42,7 +42,8 @@ struct mapping_files_options {
     bool unverified;       /* without a build-id in the profile take the file at the path */
     bool again;            /* places that have lines count as well */
     uint64_t deadline_ns;  /* CLOCK_MONOTONIC; 0 none: what is left then counts as missing */
-    struct debug_server *server; /* asked for the debug file where nothing is here; NULL = none */
+    struct debug_server *server; /* asked for the debug file, else for the executable, where nothing
+                                  * is here; NULL = none */
 };
 
 /* Finds the files and sets module and kind of the mappings.

@@ -3,6 +3,7 @@ import contextlib
 import http.server
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import processes, recording
+from harness import elf, processes, recording
 from harness.paths import ROOT
 from harness.pprof import Profile
 
@@ -135,7 +136,27 @@ def test_symbolize_needs_nothing_but_the_server(cprofiler, server, environment, 
     program[0].unlink()
     said = cprofiler("symbolize", "--debuginfod", got.file, env=environment, check=True).stderr
     assert named(Profile(got.file)) > 0.8 * total(got.profile), said
-    assert re.search(rb"debuginfod: [1-9]\d* debug files?, \d+ not there", said), said
+    assert re.search(rb"debuginfod: [1-9]\d* files?, \d+ not there", said), said
+
+
+def test_symbolize_takes_an_executable_where_no_debug_file_is(cprofiler, server, environment, tmp_path):
+    """Its symbol table names, where neither it nor its debug file is here; that of another build does not."""
+    program = tmp_path / "app"
+    command = ["gcc", "-O1", "-DFUNCTION=real_work", "-Wl,--build-id", "-o", program, SOURCE]
+    subprocess.run(command, check=True, timeout=60)
+    debug, executable = (f"/buildid/{elf.build_id(program)}/{kind}" for kind in ("debuginfo", "executable"))
+    got = recording.record(cprofiler, tmp_path, [program, SPIN_MS], flags=["--no-symbolize"], env=environment)
+    content = program.read_bytes()
+    subprocess.run([*command, "-O2", "-DOTHER"], check=True, timeout=60)
+    server.files[executable] = program.read_bytes()
+    program.unlink()
+    cprofiler("symbolize", "--debuginfod", got.file, env=environment)
+    assert [x for x in server.requests if x in (debug, executable)] == [debug, executable]
+    assert named(Profile(got.file)) == 0
+    server.files[executable] = content
+    shutil.rmtree(tmp_path / "cache")
+    said = cprofiler("symbolize", "--debuginfod", got.file, env=environment, check=True).stderr
+    assert named(Profile(got.file)) > 0.8 * total(got.profile), said
 
 
 def test_wrong_file_is_refused(cprofiler, server, environment, program, tmp_path):
