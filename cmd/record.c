@@ -1,5 +1,3 @@
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -12,6 +10,7 @@
 #include "base/log.h"
 #include "cmd/commands.h"
 #include "cmd/debug_options.h"
+#include "cmd/json.h"
 #include "cmd/options.h"
 #include "cmd/session.h"
 #include "cmd/signals.h"
@@ -270,32 +269,17 @@ static struct error *rescue_output(struct recording *recording, struct error *ca
     return take_ptr(first);
 }
 
-static struct error *write_json(struct recording *recording)
+static struct error *print_json(const void *context, FILE *stream)
 {
-    const char *path = recording->options->json;
-    struct file_output *output = NULL;
-    CLEANUP(fclose) FILE *stream = NULL;
-    struct error *err;
+    const struct recording *recording = context;
 
-    if (!*path)
-        return summary_print_json(&recording->session, recording->files, recording->num_files,
-                                  stderr);
-    RETURN_IF_ERROR(file_output_open(path, &output));
-    stream = fdopen(fcntl(file_output_fd(output), F_DUPFD_CLOEXEC, 3), "w");
-    err = stream ? summary_print_json(&recording->session, recording->files, recording->num_files,
-                                      stream)
-                 : error_from_errno(errno, NULL, "cannot write '%s'", path);
-    if (err) {
-        file_output_destroy(output);
-        return err;
-    }
-    return file_output_commit_take(output, NULL);
+    return summary_print_json(&recording->session, recording->files, recording->num_files, stream);
 }
 
 static struct error *print_summary(struct recording *recording)
 {
     if (recording->options->json)
-        return write_json(recording);
+        return json_write(recording->options->json, print_json, recording);
     if (recording->options->quiet)
         return NULL;
     return summary_print(&recording->session, recording->files, recording->num_files, stderr);

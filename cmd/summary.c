@@ -1,12 +1,12 @@
 #include "cmd/summary.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/procfs.h"
+#include "cmd/json.h"
 #include "cmd/package_owner.h"
 #include "cmd/summary_events.h"
 #include "output/top.h"
@@ -345,22 +345,6 @@ struct error *summary_print(const struct session *session, const struct summary_
     return NULL;
 }
 
-/* A JSON string (RFC 8259), valid UTF-8 whatever comes in. */
-static struct error *print_json_string(const char *text, FILE *stream)
-{
-    CLEANUP(free) char *clean = NULL;
-
-    RETURN_IF_ERROR(utf8_sanitize(text, &clean));
-    fputc('"', stream);
-    for (const char *c = clean; *c; c++) {
-        if (*c == '"' || *c == '\\')
-            fputc('\\', stream);
-        fputc(*c, stream);
-    }
-    fputc('"', stream);
-    return NULL;
-}
-
 static void print_json_figures(const struct session *session, const struct figures *figures,
                                FILE *stream)
 {
@@ -409,18 +393,18 @@ struct error *summary_print_json(const struct session *session, const struct sum
     print_json_figures(session, &figures, stream);
     if (session->options.scope->kind == SCOPE_CGROUP) {
         fprintf(stream, ",\"cgroup\":");
-        RETURN_IF_ERROR(print_json_string(session->options.scope->cgroup.path, stream));
+        RETURN_IF_ERROR(json_print_string(session->options.scope->cgroup.path, stream));
     }
     if (session->engine_note) {
         fprintf(stream, ",\"engine_refused\":");
-        RETURN_IF_ERROR(print_json_string(session->engine_note, stream));
+        RETURN_IF_ERROR(json_print_string(session->engine_note, stream));
     }
     if (figures.worst_path) {
         fprintf(stream, ",\"worst\":{\"mapping\":");
-        RETURN_IF_ERROR(print_json_string(figures.worst_path, stream));
+        RETURN_IF_ERROR(json_print_string(figures.worst_path, stream));
         fprintf(stream, ",\"unnamed_locations\":%llu,\"remedy\":",
                 (unsigned long long)session->symbols.worst_num_locations);
-        RETURN_IF_ERROR(print_json_string(figures.worst_remedy, stream));
+        RETURN_IF_ERROR(json_print_string(figures.worst_remedy, stream));
         fputc('}', stream);
     }
     if (session->options.debuginfod)
@@ -432,17 +416,15 @@ struct error *summary_print_json(const struct session *session, const struct sum
     for (size_t i = 0; i < figures.num_rows && i < NUM_TOP && rows[i].flat; i++) {
         fprintf(stream, "%s{\"name\":", i ? "," : "");
         RETURN_IF_ERROR(
-            print_json_string(string_table_get(&session->table.strings, rows[i].name), stream));
+            json_print_string(string_table_get(&session->table.strings, rows[i].name), stream));
         fprintf(stream, ",\"flat_share\":%.6f}", (double)rows[i].flat / (double)figures.total);
     }
     fprintf(stream, "],\"files\":[");
     for (size_t i = 0; i < num_files; i++) {
         fprintf(stream, "%s{\"kind\":\"%s\",\"path\":", i ? "," : "", files[i].kind);
-        RETURN_IF_ERROR(print_json_string(files[i].path, stream));
+        RETURN_IF_ERROR(json_print_string(files[i].path, stream));
         fprintf(stream, ",\"bytes\":%llu}", (unsigned long long)files[i].num_bytes);
     }
     fprintf(stream, "]}\n");
-    if (fflush(stream) || ferror(stream))
-        return error_from_errno(errno ? errno : EIO, NULL, "cannot write the JSON summary");
     return NULL;
 }

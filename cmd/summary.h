@@ -26,7 +26,7 @@ struct error *summary_print(const struct session *session, const struct summary_
                             size_t num_files, FILE *stream) MUST_CHECK;
 
 /* Prints the same figures as one JSON object on one line.
- * Returns: NULL, error_no_memory, or an error when `stream` can't be written. */
+ * stream: as for json_write(), which sees to its errors. Returns: NULL or error_no_memory. */
 struct error *summary_print_json(const struct session *session, const struct summary_file *files,
                                  size_t num_files, FILE *stream) MUST_CHECK;
 

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cmd/commands.h"
+#include "cmd/completion.h"
 #include "cmd/debug_options.h"
 #include "cmd/options.h"
 #include "output/pprof_patch.h"
@@ -20,21 +21,6 @@
 #include "symbolize/symbolize.h"
 
 #define DEFAULT_SYMBOL_SECONDS 60.0
-#define MAX_TOLD_FILES 5    /* without names, in the summary */
-#define MAX_TOLD_BYTES 1024 /* of a name */
-
-struct symbolize_command {
-    const char *output;
-    const char *debug_dir;
-    double symbol_seconds;
-    bool force;
-    bool unverified;
-    bool inlines;
-    bool debuginfod;
-    bool quiet;
-    bool verbose;
-    bool help;
-};
 
 #define FIELD(name) offsetof(struct symbolize_command, name)
 
@@ -52,6 +38,8 @@ static const struct option_row symbolize_rows[] = {
      "expand inlined functions and source lines (default)", .can_negate = true},
     {0, "symbol-timeout", OPTION_SECONDS, FIELD(symbol_seconds), "SECONDS",
      "stop naming functions after this long (default 60)", .max = 0},
+    {0, "json", OPTION_OPTIONAL, FIELD(json), "FILE",
+     "print the summary as one JSON object to stderr, or to FILE", .max = 0},
     {'q', "quiet", OPTION_FLAG, FIELD(quiet), NULL, "print nothing but errors", .max = 0},
     {'v', "verbose", OPTION_FLAG, FIELD(verbose), NULL, "tell what is being done", .max = 0},
     {'h', "help", OPTION_FLAG, FIELD(help), NULL, "show this help", .max = 0},
@@ -68,23 +56,6 @@ static const char *const symbolize_examples[] = {
     "cprofiler symbolize cpu.pprof                            name what is installed here",
     "cprofiler symbolize --debug-dir ./build cpu.pprof        with binaries from elsewhere",
     NULL,
-};
-
-/* A profile being completed. */
-struct completion {
-    const struct symbolize_command *options;
-    const char *path;
-    const char *output_path;
-    char *content;
-    struct pprof_patch *patch;
-    struct stack_table *table; /* of the patch */
-    struct target *target;     /* no process; holds the modules */
-    enum mapping_file_status *statuses;
-    size_t num_open_before; /* places without a name */
-    size_t num_open;        /* the same, at the end */
-    struct symbolize_result result;
-    struct symbolize_fetches fetches; /* of files that are not here, before symbolize_table() */
-    uint64_t num_bytes;               /* of the file written */
 };
 
 static inline void cleanup_completion_deinit(struct completion *completion)
@@ -148,7 +119,8 @@ static struct error *find_names(struct completion *completion)
     const struct symbolize_command *options = completion->options;
     uint64_t timeout_ns = (uint64_t)(options->symbol_seconds * 1e9);
     uint64_t start_ns = clock_monotonic_ns();
-    struct fetch_progress progress = {.is_shown = !options->quiet && isatty(STDERR_FILENO)};
+    struct fetch_progress progress = {.is_shown = !options->quiet && !options->json &&
+                                                  isatty(STDERR_FILENO)};
     struct symbolize_options symbol_options = {
         .scope = SYMBOLIZE_FILES,
         .again = options->force,
@@ -187,190 +159,23 @@ static struct error *write_profile(struct completion *completion)
     return file_output_commit_take(output, &completion->num_bytes);
 }
 
-/* --- what is told --------------------------------------------------------------------------- */
-
-/* Text without control characters and not endless, for the terminal: names come from the profile.
- */
-static void print_clean(const char *text)
-{
-    size_t num_bytes = 0;
-
-    for (; *text && num_bytes++ < MAX_TOLD_BYTES; text++)
-        fputc((unsigned char)*text < ' ' || *text == 127 ? '?' : *text, stderr);
-    if (*text)
-        fputs("...", stderr);
-}
-
-/* What is wrong with the file of a mapping; NULL when it is not the file. */
-static const char *status_text(enum mapping_file_status status)
-{
-    switch (status) {
-    case MAPPING_FILE_MISSING:
-        return "not found";
-    case MAPPING_FILE_OTHER_BUILD:
-        return "another build lies there";
-    case MAPPING_FILE_NO_BUILD_ID:
-        return "the profile tells no build-id to verify it by (--unverified)";
-    default:
-        return NULL;
-    }
-}
-
-/* A mapping without names and what it stands for. */
-struct told_file {
-    uint32_t mapping; /* index */
-    uint64_t weight;
-};
-
-static int told_compare(const void *left, const void *right)
-{
-    const struct told_file *a = left;
-    const struct told_file *b = right;
-
-    if (a->weight != b->weight)
-        return a->weight > b->weight ? -1 : 1;
-    return a->mapping < b->mapping ? -1 : a->mapping > b->mapping;
-}
-
-static void print_file(const struct completion *completion, uint32_t index)
-{
-    const struct string_table *strings = &completion->table->strings;
-    const struct mapping *mapping = &completion->table->mappings[index];
-    const char *build_id = string_table_get(strings, mapping->build_id);
-
-    fprintf(stderr, "  ");
-    print_clean(string_table_get(strings, mapping->path));
-    if (build_id[0]) {
-        fprintf(stderr, " (build-id ");
-        print_clean(build_id);
-        fputc(')', stderr);
-    }
-    fprintf(stderr, ": %s\n", status_text(completion->statuses[index]));
-}
-
-/* Tells the files that were not there, those that matter most first. */
-static struct error *print_missing(const struct completion *completion)
-{
-    const struct stack_table *table = completion->table;
-    const uint64_t *weights = pprof_patch_weights(completion->patch);
-    CLEANUP(free) struct told_file *files = calloc(table->num_mappings + 1, sizeof(*files));
-    size_t num_files = 0;
-
-    if (!files)
-        return &error_no_memory;
-    for (uint32_t i = 0; i < table->num_mappings; i++)
-        files[i].mapping = i;
-    for (size_t i = 0; i < table->num_locations; i++) {
-        uint32_t mapping = table->locations[i].key.mapping;
-
-        if (mapping && status_text(completion->statuses[mapping - 1]))
-            files[mapping - 1].weight += weights[i] < UINT64_MAX >> 32 ? weights[i] + 1 : 1;
-    }
-    for (size_t i = 0; i < table->num_mappings; i++)
-        num_files += files[i].weight > 0;
-    qsort(files, table->num_mappings, sizeof(*files), told_compare);
-    for (size_t i = 0; i < num_files && i < MAX_TOLD_FILES; i++)
-        print_file(completion, files[i].mapping);
-    if (num_files > MAX_TOLD_FILES)
-        fprintf(stderr, "  and %zu files more\n", num_files - MAX_TOLD_FILES);
-    return NULL;
-}
-
-/* The mapping found that has most places without a name, unless all have one. */
-static void print_worst(const struct completion *completion)
-{
-    const struct symbolize_result *result = &completion->result;
-    const struct mapping *mapping = stack_table_mapping(completion->table, result->worst_mapping);
-    const char *path;
-    const char *slash;
-
-    if (!mapping)
-        return;
-    path = string_table_get(&completion->table->strings, mapping->path);
-    slash = strrchr(path, '/');
-    fprintf(stderr, " (worst: ");
-    print_clean(slash && slash[1] ? slash + 1 : path);
-    fprintf(stderr, ", %llu places without a name%s)",
-            (unsigned long long)result->worst_num_locations,
-            completion->statuses[result->worst_mapping - 1] == MAPPING_FILE_FOUND
-                ? ": give its debug file by --debug-dir"
-                : "");
-}
-
-/* How many mappings of files need names, and of how many the file was found. */
-static void count_files(const struct completion *completion, size_t *num_wanted, size_t *num_found)
-{
-    *num_wanted = 0;
-    *num_found = 0;
-    for (size_t i = 0; i < completion->table->num_mappings; i++) {
-        *num_wanted += completion->statuses[i] >= MAPPING_FILE_FOUND;
-        *num_found += completion->statuses[i] == MAPPING_FILE_FOUND;
-    }
-}
-
-static void print_fetches(const struct completion *completion)
-{
-    const struct symbolize_fetches *late = &completion->result.fetches;
-    uint64_t num_files = completion->fetches.num_files + late->num_files;
-    uint64_t num_missing = completion->fetches.num_missing + late->num_missing;
-
-    fprintf(stderr, "  debuginfod: %llu file%s, %llu not there%s\n", (unsigned long long)num_files,
-            num_files == 1 ? "" : "s", (unsigned long long)num_missing,
-            completion->fetches.is_stopped || late->is_stopped
-                ? "; stopped, the rest was not asked for"
-                : "");
-}
-
-static struct error *print_summary(const struct completion *completion)
-{
-    const struct symbolize_result *result = &completion->result;
-    size_t num_found, num_wanted;
-
-    count_files(completion, &num_wanted, &num_found);
-    fprintf(stderr, "cprofiler: named %zu of %zu places, %zu of %zu mappings found, %.2f s\n",
-            completion->num_open_before - completion->num_open, completion->num_open_before,
-            num_found, num_wanted, (double)result->duration_ns / 1e9);
-    fprintf(stderr, "  frames named %.1f %%",
-            result->weight_total ? 100 * (double)result->weight_named / (double)result->weight_total
-                                 : 100);
-    print_worst(completion);
-    fputc('\n', stderr);
-    RETURN_IF_ERROR(print_missing(completion));
-    if (completion->options->debuginfod)
-        print_fetches(completion);
-    if (result->loss.counts[LOSS_SYMBOL_TIMEOUT])
-        fprintf(stderr, "  %llu places left unnamed for want of time: raise --symbol-timeout\n",
-                (unsigned long long)result->loss.counts[LOSS_SYMBOL_TIMEOUT]);
-    fprintf(stderr, "  wrote ");
-    print_clean(completion->output_path);
-    fprintf(stderr, " (%llu bytes)\n", (unsigned long long)completion->num_bytes);
-    return NULL;
-}
-
 /* --- the command ---------------------------------------------------------------------------- */
 
-/* No place got a name: tells why. The profile stays as it is, an output asked for is a copy.
- * Returns: the error when files were missing and none was found. */
-static struct error *finish_unchanged(struct completion *completion)
+/* Tells what came of it, as the user wants it. text: prints it for people. */
+static struct error *tell(const struct completion *completion,
+                          struct error *(*text)(const struct completion *completion))
 {
-    const struct symbolize_command *options = completion->options;
-    size_t num_wanted = 0, num_found = 0;
+    if (completion->options->json)
+        return completion_write_json(completion);
+    return completion->options->quiet ? NULL : text(completion);
+}
 
-    if (completion->statuses)
-        count_files(completion, &num_wanted, &num_found);
-    if (num_wanted > 0 && num_found == 0) {
-        if (!options->quiet)
-            RETURN_IF_ERROR(print_missing(completion));
-        return error_create(
-            ERROR_NOT_FOUND,
-            "give the executables and debug files of the recording: --debug-dir DIR",
-            "%s: none of its %zu places without a name could be named", completion->path,
-            completion->num_open_before);
-    }
-    if (options->output)
-        RETURN_IF_ERROR(write_profile(completion));
-    if (options->quiet)
-        return NULL;
+/* Why nothing was named. */
+static struct error *print_unchanged(const struct completion *completion)
+{
+    size_t num_wanted, num_found;
+
+    completion_count_files(completion, &num_wanted, &num_found);
     if (completion->num_open == 0)
         fprintf(stderr,
                 "cprofiler: every frame has its name already (--force looks them up again)\n");
@@ -378,7 +183,27 @@ static struct error *finish_unchanged(struct completion *completion)
         fprintf(stderr, "cprofiler: nothing more to name: %zu places have no name in %s\n",
                 completion->num_open,
                 num_found ? "the files found" : "any file (kernel, JIT code)");
-    return num_wanted > num_found ? print_missing(completion) : NULL;
+    return num_wanted > num_found ? completion_print_missing(completion) : NULL;
+}
+
+/* No place got a name: tells why. The profile stays as it is, an output asked for is a copy.
+ * Returns: the error when files were missing and none was found. */
+static struct error *finish_unchanged(struct completion *completion)
+{
+    size_t num_wanted, num_found;
+
+    completion_count_files(completion, &num_wanted, &num_found);
+    if (num_wanted > 0 && num_found == 0) {
+        RETURN_IF_ERROR(tell(completion, completion_print_missing));
+        return error_create(
+            ERROR_NOT_FOUND,
+            "give the executables and debug files of the recording: --debug-dir DIR",
+            "%s: none of its %zu places without a name could be named", completion->path,
+            completion->num_open_before);
+    }
+    if (completion->options->output)
+        RETURN_IF_ERROR(write_profile(completion));
+    return tell(completion, print_unchanged);
 }
 
 static struct error *complete(struct completion *completion)
@@ -393,13 +218,22 @@ static struct error *complete(struct completion *completion)
         (completion->num_open == completion->num_open_before && !options->force))
         return finish_unchanged(completion);
     RETURN_IF_ERROR(write_profile(completion));
-    return options->quiet ? NULL : print_summary(completion);
+    return tell(completion, completion_print);
+}
+
+static struct error *check_writable(const char *path)
+{
+    struct file_output *output = NULL;
+
+    RETURN_IF_ERROR(file_output_open(path, &output));
+    file_output_destroy(output);
+    return NULL;
 }
 
 /* Checks before all work that the result can be written; in place only what can be renamed over. */
 static struct error *check_output(const struct completion *completion)
 {
-    struct file_output *output = NULL;
+    const char *json = completion->options->json;
     struct stat status;
 
     if (!completion->options->output && stat(completion->path, &status) == 0 &&
@@ -408,9 +242,9 @@ static struct error *check_output(const struct completion *completion)
                             "symbolize: %s is no regular file", completion->path);
     if (!completion->options->output && stat(completion->path, &status) != 0)
         return NULL; /* reading it tells why */
-    RETURN_IF_ERROR(file_output_open(completion->output_path, &output));
-    file_output_destroy(output);
-    return NULL;
+    if (json && *json)
+        RETURN_IF_ERROR(check_writable(json));
+    return check_writable(completion->output_path);
 }
 
 static void log_to_stderr(enum log_level level, const char *line)

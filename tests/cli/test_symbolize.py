@@ -1,5 +1,6 @@
 """`record --no-symbolize` and `symbolize`: names that come later, from files that may lie elsewhere."""
 import gzip
+import json
 import os
 import re
 import shutil
@@ -527,6 +528,33 @@ def test_hostile_profile_ends_and_is_told_briefly(cprofiler, tmp_path):
     assert b"files more" in done.stderr and not (tmp_path / "out").exists()
 
 
+def test_json_tells_the_same(cprofiler, unnamed, tmp_path):
+    summary = tmp_path / "summary.json"
+    assert symbolize(cprofiler, "--debug-dir", unnamed.kept, "-o", tmp_path / "named", f"--json={summary}",
+                     unnamed.file) == ""
+    told = json.loads(summary.read_text(encoding="utf-8"))
+    places = [x for x in unnamed.profile.proto.location if not x.line]
+    assert told["named"] == len(places) and told["not_symbolized"] == 0 and told["named_share"] == 1
+    assert told["mappings"]["wanted"] == told["mappings"]["found"] >= 2 and told["missing"] == []
+    assert told["files"] == [{"kind": "profile", "path": str(tmp_path / "named"),
+                              "bytes": (tmp_path / "named").stat().st_size}]
+    assert {"version", "loss", "cost"} <= set(told)
+    # Two of the files are not there, those of Debian are.
+    told = json.loads(symbolize(cprofiler, "--json", "-o", tmp_path / "some", unnamed.file))
+    missing = {x["mapping"]: x for x in told["missing"]}
+    assert missing[unnamed.app] == {"mapping": unnamed.app, "reason": "not found",
+                                    "build_id": elf.build_id(unnamed.kept / "app")}
+    assert unnamed.library in missing and 0 < told["not_symbolized"] < len(places) and told["named_share"] < 1
+    assert told["worst"]["mapping"] in missing
+    # Nothing left to do; nothing found.
+    told = json.loads(symbolize(cprofiler, "--json", tmp_path / "named"))
+    assert told["named"] == 0 and told["files"] == [] and told["named_share"] == 1
+    (tmp_path / "foreign").write_bytes(foreign_profile(unnamed.kept / "app", build_id="ab" * 20).SerializeToString())
+    symbolize(cprofiler, f"--json={summary}", tmp_path / "foreign", status=1)
+    told = json.loads(summary.read_text(encoding="utf-8"))
+    assert told["missing"][0]["reason"] == "another build lies there" and told["files"] == []
+
+
 # --- manners -----------------------------------------------------------------------------------
 
 
@@ -550,6 +578,8 @@ def test_broken_profile_is_told_and_left(cprofiler, unnamed, tmp_path):
 
 
 def test_output_that_cannot_be_written_is_told_before_the_work(cprofiler, unnamed):
-    assert_refused(cprofiler("symbolize", "-o", "/nowhere/x", unnamed.file), "/nowhere")
+    for option in "-o", "--json":
+        assert_refused(cprofiler("symbolize", f"{option}{'=' if option[1] == '-' else ''}/nowhere/x", unnamed.file),
+                       "/nowhere")
     done = cprofiler("symbolize", "--debug-dir", unnamed.kept, "-o", "/dev/full", unnamed.file)
     assert done.returncode == 1 and b"/dev/full" in done.stderr
