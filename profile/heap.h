@@ -34,6 +34,10 @@ enum heap_column {
  * Returns: >= 1; 1 for a rate of 0; what 1 byte stands for, for a size of 0. */
 double heap_weight(uint64_t size_bytes, uint64_t rate_bytes);
 
+/* Draws a number from [0, 1). random: state of the generator, any value; changed. Not for secrets.
+ */
+double heap_random(uint64_t *random);
+
 /* Tells what a sampled allocation stands for in whole numbers, rounded up or down at random such
  * that the mean is right: so sums over any choice of samples are unbiased.
  * random: state of the generator, any value; changed. objects_ret: >= 1. */
