@@ -269,8 +269,10 @@ void live_set_thin(struct live_set *set)
     for (size_t i = 0; i < set->num_rows; i++) {
         struct live_row row = set->rows[i];
 
-        if (!survives_doubling(set, &row))
+        if (!survives_doubling(set, &row)) {
+            set->num_thinned++;
             continue;
+        }
         if (__builtin_mul_overflow(row.rate_bytes, 2, &row.rate_bytes))
             row.rate_bytes = UINT64_MAX;
         heap_estimate(row.size_bytes, row.rate_bytes, &set->random, &row.objects, &row.bytes);

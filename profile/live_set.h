@@ -49,6 +49,7 @@ struct live_set {
     size_t num_rows_after_retain; /* for live_set_has_grown() */
     uint64_t random;              /* state of the generator, for heap_estimate() and thinning */
     uint64_t num_ended;           /* rows dropped since their process ended: a count to be shown */
+    uint64_t num_thinned;         /* rows given up by live_set_thin(): the same */
 };
 
 /* Makes an empty set in the caller's storage; allocates nothing. */

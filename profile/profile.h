@@ -86,14 +86,15 @@ int64_t profile_total(const struct profile *profile, size_t column);
 /* Keeps label sets within `max_bytes`, each with the sample that it takes at least: when they need
  * more, the samples of those that stand for least lose their labels, keep their stacks, and count
  * as LOSS_UNLABELED by their first column. Label set ids change. Only for a table used by this
- * profile alone. Returns: NULL or error_no_memory. */
+ * profile alone; for several: profile/profile_group.h. Returns: NULL or error_no_memory. */
 struct error *profile_limit_labels(struct profile *profile, size_t max_bytes) MUST_CHECK;
 
 /* Keeps stack table + samples within `max_bytes`: when they hold more, first labels go, as above,
  * that need more than an eighth of it; then the samples with the smallest values are merged into
  * the stack `[other]` (one for each label set), the table is rebuilt without their stacks and
  * LOSS_MERGED grows by their first column. Ids of stacks and label sets change. Only for a table
- * used by this profile alone. Returns: NULL or error_no_memory. */
+ * used by this profile alone; for several: profile/profile_group.h. Returns: NULL or
+ * error_no_memory. */
 struct error *profile_limit_memory(struct profile *profile, size_t max_bytes) MUST_CHECK;
 
 /* Checks all invariants a writer relies on: ids in range, >= 1 location per sample, values not

@@ -4,7 +4,7 @@
 
 #include "base/cleanup.h"
 #include "base/hash.h"
-#include "profile/profile.h"
+#include "profile/profile_group.h"
 
 /* Most that one entry of a hash_index takes: load just above 1/3 after growth, 12 bytes a slot. */
 #define INDEX_ENTRY_BYTES 36
@@ -23,18 +23,21 @@ static size_t set_cost(const struct stack_table *table, size_t set)
     return SET_COST_BYTES + table->label_sets[set].num_labels * sizeof(*table->labels);
 }
 
-/* Tells how much each label set stands for: the sum of the last column. */
-static void weigh_sets(const struct profile *profile, uint64_t *weights)
+/* Tells how much each label set stands for: the sum of the weights of its samples. */
+static void weigh_sets(const struct profile_group *group, uint64_t *weights)
 {
-    size_t column = profile->num_value_types ? profile->num_value_types - 1 : 0;
+    for (size_t i = 0; i < group->num_profiles; i++) {
+        const struct profile *profile = group->profiles[i];
+        struct profile_scale scale = profile_group_scale(group, profile);
 
-    for (size_t i = 0; i < profile->num_samples; i++) {
-        const struct profile_sample *sample = &profile->samples[i];
-        uint64_t *weight = &weights[sample->label_set];
+        for (size_t j = 0; j < profile->num_samples; j++) {
+            const struct profile_sample *sample = &profile->samples[j];
+            uint64_t *weight = &weights[sample->label_set];
 
-        if (sample->values[column] > 0 &&
-            __builtin_add_overflow(*weight, (uint64_t)sample->values[column], weight))
-            *weight = UINT64_MAX;
+            if (__builtin_add_overflow(*weight, (uint64_t)profile_scale_weight(&scale, sample),
+                                       weight))
+                *weight = UINT64_MAX;
+        }
     }
 }
 
@@ -108,14 +111,40 @@ static void relabel_samples(struct profile *profile, const uint32_t *map, struct
     profile->num_samples = num_kept;
 }
 
-struct error *profile_limit_labels(struct profile *profile, size_t max_bytes)
+/* Makes the indexes that the samples need once they are relabelled. */
+static struct error *reserve_indexes(const struct profile_group *group, struct hash_index *indexes)
 {
-    struct stack_table *table = profile->table;
+    for (size_t i = 0; i < group->num_profiles; i++)
+        RETURN_IF_ERROR(hash_index_reserve(&indexes[i], group->profiles[i]->num_samples));
+    return NULL;
+}
+
+/* Compacts the label sets and gives all rows their new ones; indexes: as reserved. */
+static struct error *drop_sets(const struct profile_group *group, const bool *keep, uint32_t *map,
+                               struct hash_index *indexes)
+{
+    RETURN_IF_ERROR(stack_table_compact_label_sets(group->profiles[0]->table, keep, map));
+    for (size_t i = 0; i < group->num_profiles; i++) {
+        struct profile *profile = group->profiles[i];
+        struct hash_index old = profile->sample_index;
+
+        relabel_samples(profile, map, &indexes[i]);
+        profile->sample_index = indexes[i];
+        indexes[i] = old;
+    }
+    if (group->live)
+        live_set_renumber(group->live, NULL, map);
+    return NULL;
+}
+
+struct error *profile_group_limit_labels(const struct profile_group *group, size_t max_bytes)
+{
+    const struct stack_table *table = group->profiles[0]->table;
     size_t num_sets = table->num_label_sets;
     CLEANUP(free) uint64_t *weights = NULL;
     CLEANUP(free) uint32_t *map = NULL;
     CLEANUP(free) bool *keep = NULL;
-    struct hash_index index;
+    struct hash_index indexes[PROFILE_GROUP_MAX] = {0};
     struct error *err;
 
     if (num_sets * SET_COST_BYTES + table->num_labels * sizeof(*table->labels) <= max_bytes)
@@ -125,17 +154,19 @@ struct error *profile_limit_labels(struct profile *profile, size_t max_bytes)
     keep = calloc(num_sets, sizeof(*keep));
     if (!weights || !map || !keep)
         return &error_no_memory;
-    weigh_sets(profile, weights);
+    weigh_sets(group, weights);
     choose_sets(table, weights, max_bytes, keep);
-    hash_index_init(&index);
-    RETURN_IF_ERROR(hash_index_reserve(&index, profile->num_samples));
-    err = stack_table_compact_label_sets(table, keep, map);
-    if (err) {
-        hash_index_deinit(&index);
-        return err;
-    }
-    relabel_samples(profile, map, &index);
-    hash_index_deinit(&profile->sample_index);
-    profile->sample_index = index;
-    return NULL;
+    err = reserve_indexes(group, indexes);
+    if (!err)
+        err = drop_sets(group, keep, map, indexes);
+    for (size_t i = 0; i < group->num_profiles; i++)
+        hash_index_deinit(&indexes[i]);
+    return err;
+}
+
+struct error *profile_limit_labels(struct profile *profile, size_t max_bytes)
+{
+    struct profile_group group = {.profiles = {profile}, .num_profiles = 1};
+
+    return profile_group_limit_labels(&group, max_bytes);
 }
