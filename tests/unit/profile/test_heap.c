@@ -313,18 +313,26 @@ int main(void)
 {
     if (getenv("TAP"))
         cmocka_set_message_output(CM_OUTPUT_TAP);
-#define HEAP_TEST(name) cmocka_unit_test_setup_teardown(name, heap_setup, heap_teardown)
     const struct CMUnitTest tests[] = {
-        HEAP_TEST(weights_are_right_to_the_last_digit),
-        HEAP_TEST(rounding_is_unbiased_and_bounded),
-        HEAP_TEST(columns_are_those_of_go),
-        HEAP_TEST(labels_are_size_and_a_rate_that_is_not_the_period),
-        HEAP_TEST(a_snapshot_is_what_was_allocated_and_what_is_in_use_now),
-        HEAP_TEST(huge_sums_stay_within_what_a_profile_can_say),
-        HEAP_TEST(the_rest_is_older_than_the_recording_or_untracked),
-        HEAP_TEST(the_rest_has_rows_of_its_own_in_one_column),
-        HEAP_TEST(samples_by_count_have_two_columns),
-        HEAP_TEST(what_is_in_use_is_estimated_without_bias),
+        cmocka_unit_test_setup_teardown(weights_are_right_to_the_last_digit, heap_setup,
+                                        heap_teardown),
+        cmocka_unit_test_setup_teardown(rounding_is_unbiased_and_bounded, heap_setup,
+                                        heap_teardown),
+        cmocka_unit_test_setup_teardown(columns_are_those_of_go, heap_setup, heap_teardown),
+        cmocka_unit_test_setup_teardown(labels_are_size_and_a_rate_that_is_not_the_period,
+                                        heap_setup, heap_teardown),
+        cmocka_unit_test_setup_teardown(a_snapshot_is_what_was_allocated_and_what_is_in_use_now,
+                                        heap_setup, heap_teardown),
+        cmocka_unit_test_setup_teardown(huge_sums_stay_within_what_a_profile_can_say, heap_setup,
+                                        heap_teardown),
+        cmocka_unit_test_setup_teardown(the_rest_is_older_than_the_recording_or_untracked,
+                                        heap_setup, heap_teardown),
+        cmocka_unit_test_setup_teardown(the_rest_has_rows_of_its_own_in_one_column, heap_setup,
+                                        heap_teardown),
+        cmocka_unit_test_setup_teardown(samples_by_count_have_two_columns, heap_setup,
+                                        heap_teardown),
+        cmocka_unit_test_setup_teardown(what_is_in_use_is_estimated_without_bias, heap_setup,
+                                        heap_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -220,12 +220,14 @@ int main(void)
 {
     if (getenv("TAP"))
         cmocka_set_message_output(CM_OUTPUT_TAP);
-#define GROUP_TEST(name) cmocka_unit_test_setup_teardown(name, group_setup, group_teardown)
     const struct CMUnitTest tests[] = {
-        GROUP_TEST(the_heavy_of_each_profile_survive),
-        GROUP_TEST(labels_that_go_go_from_the_live_set_as_well),
-        GROUP_TEST(a_live_set_that_is_too_large_is_thinned),
-        GROUP_TEST(any_limit_is_survived),
+        cmocka_unit_test_setup_teardown(the_heavy_of_each_profile_survive, group_setup,
+                                        group_teardown),
+        cmocka_unit_test_setup_teardown(labels_that_go_go_from_the_live_set_as_well, group_setup,
+                                        group_teardown),
+        cmocka_unit_test_setup_teardown(a_live_set_that_is_too_large_is_thinned, group_setup,
+                                        group_teardown),
+        cmocka_unit_test_setup_teardown(any_limit_is_survived, group_setup, group_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
