@@ -99,6 +99,26 @@ struct error *events_choose(const struct option_list *words, uint32_t hz, uint64
     return NULL;
 }
 
+struct error *events_join(struct event_list *list, const struct event_list *more)
+{
+    bool has_period = false, has_frequency = false;
+
+    if (list->num_events + more->num_events > SAMPLER_MAX_EVENTS)
+        return error_create(ERROR_USAGE, "record the others in a second run",
+                            "record: more than %d events", SAMPLER_MAX_EVENTS);
+    memcpy(&list->events[list->num_events], more->events, more->num_events * sizeof(*more->events));
+    list->num_events += more->num_events;
+    for (size_t i = 0; i < list->num_events; i++) {
+        has_period |= list->events[i].period != 0;
+        has_frequency |= !list->events[i].period && list->events[i].spec.class != EVENT_CLASS_CLOCK;
+    }
+    return has_period && has_frequency
+               ? error_create(ERROR_USAGE, "sample these by count, too: -c COUNT",
+                              "record: events by frequency and page faults by count can't be "
+                              "sampled together")
+               : NULL;
+}
+
 /* --- what there is -------------------------------------------------------------------------- */
 
 bool events_is_question(const struct option_list *words)
@@ -219,12 +239,13 @@ void events_settle(const struct event_list *list, const struct sampler_info *inf
             (int64_t)((tallies[0].weight + tallies[0].num_samples / 2) / tallies[0].num_samples);
 }
 
-void events_set_values(const struct event_list *list, const struct sample *sample, int64_t *values)
+void events_set_values(const struct event_list *list, size_t event, uint64_t weight,
+                       int64_t *values)
 {
     for (size_t i = 0; i < list->num_events; i++)
         values[1 + i] = 0;
     values[0] = 1;
-    values[1 + sample->event] = sample->weight < INT64_MAX ? (int64_t)sample->weight : INT64_MAX;
+    values[1 + event] = weight < INT64_MAX ? (int64_t)weight : INT64_MAX;
 }
 
 /* --- words ---------------------------------------------------------------------------------- */

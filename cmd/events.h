@@ -63,8 +63,15 @@ void events_settle(const struct event_list *list, const struct sampler_info *inf
  * one, which only events of a task do for the target alone. */
 bool events_want_per_task(const struct event_list *list);
 
-/* Fills a row of values for one sample. values: room for PROFILE_MAX_VALUES. */
-void events_set_values(const struct event_list *list, const struct sample *sample, int64_t *values);
+/* Fills a row of values for one sample. event: which it is. weight: what the sample stands for.
+ * values: room for PROFILE_MAX_VALUES. */
+void events_set_values(const struct event_list *list, size_t event, uint64_t weight,
+                       int64_t *values);
+
+/* Puts the events of `more` behind those of `list`, for one sampler to sample by. Of two that are
+ * the same each has samples of its own. Returns: NULL; ERROR_USAGE when these can't be sampled
+ * together. */
+struct error *events_join(struct event_list *list, const struct event_list *more) MUST_CHECK;
 
 /* Finds the first event that is a clock. Returns: its index, or num_events. */
 size_t events_find_clock(const struct event_list *list);

@@ -10,12 +10,13 @@
 #include "base/log.h"
 #include "cmd/commands.h"
 #include "cmd/debug_options.h"
+#include "cmd/growth.h"
 #include "cmd/json.h"
 #include "cmd/options.h"
+#include "cmd/profile_file.h"
 #include "cmd/session.h"
 #include "cmd/signals.h"
 #include "cmd/summary.h"
-#include "output/writer.h"
 #include "symbolize/debug_server.h"
 
 #define DEFAULT_ATTACH_SECONDS 30.0
@@ -30,6 +31,8 @@ struct record_options {
     const char *cpus;
     struct option_list events;
     const char *output;
+    const char *heap; /* NULL: no heap profile */
+    const char *heap_mode;
     const char *engine;
     const char *debug_dir;
     const char *json;    /* NULL: no; "": stderr; else a file */
@@ -38,7 +41,8 @@ struct record_options {
     double seconds;      /* 0: the default */
     double symbol_seconds;
     unsigned long long max_memory;
-    int children; /* 1, 0; -1: not said */
+    unsigned long long heap_rate; /* 0: the default of the mode */
+    int children;                 /* 1, 0; -1: not said */
     bool all;
     bool kernel;
     bool inlines;
@@ -53,7 +57,13 @@ struct record_options {
 
 static const struct option_row record_rows[] = {
     {'o', "output", OPTION_STRING, FIELD(output), "FILE",
-     "profile to write (default cprofiler.NAME-PID.cpu.pprof)", .max = 0},
+     "CPU profile to write (default cprofiler.NAME-PID.cpu.pprof)", .max = 0},
+    {0, "heap", OPTION_STRING, FIELD(heap), "FILE",
+     "heap profile to write; no CPU profile is taken then, unless -o asks for it", .max = 0},
+    {0, "heap-mode", OPTION_STRING, FIELD(heap_mode), "MODE",
+     "growth: stacks of page faults, touches nothing", .max = 0},
+    {0, "heap-rate", OPTION_BYTES, FIELD(heap_rate), "BYTES",
+     "mean distance between two heap samples (growth: default 64K)", .max = 0},
     {'p', "pid", OPTION_LIST, FIELD(pids), "PID",
      "attach to running processes: PID[,PID...] or a process name", .max = 0},
     {'t', "tid", OPTION_LIST, FIELD(tids), "TID",
@@ -171,6 +181,37 @@ static struct error *resolve_scope(const struct record_options *options, struct 
     return options->cpus ? scope_set_cpus(scope, options->cpus) : NULL;
 }
 
+static struct error *check_file(const char *path, const char *hint)
+{
+    char text[64];
+
+    snprintf(text, sizeof(text), "name a file: %s", hint);
+    return path && strcmp(path, "-") == 0
+               ? error_create(
+                     ERROR_USAGE, text,
+                     "record: a profile cannot go to standard output, which is the command's")
+               : NULL;
+}
+
+/* Checks what was asked for of the heap. */
+static struct error *check_heap(const struct record_options *options)
+{
+    const char *of_cpu = options->events.num_values ? "-e" : options->hz ? "-F" : NULL;
+
+    if (!options->heap && (options->heap_mode || options->heap_rate))
+        return error_create(ERROR_USAGE, "type: --heap heap.pprof --heap-mode growth",
+                            "record: --heap-mode and --heap-rate need --heap FILE");
+    if (!options->heap)
+        return NULL;
+    if (!options->heap_mode || strcmp(options->heap_mode, "growth"))
+        return error_create(ERROR_USAGE, "modes: growth", "record: no heap mode '%s'",
+                            options->heap_mode ? options->heap_mode : "probes");
+    if (!options->output && of_cpu)
+        return error_create(ERROR_USAGE, "give -o cpu.pprof, too, or leave it out",
+                            "record: %s is for a CPU profile, and --heap alone takes none", of_cpu);
+    return NULL;
+}
+
 static struct error *check_usage(const struct record_options *options, bool has_command)
 {
     if (options->hz && options->count)
@@ -188,11 +229,9 @@ static struct error *check_usage(const struct record_options *options, bool has_
     if (options->max_memory < MIN_MAX_MEMORY)
         return error_create(ERROR_USAGE, "type: --max-memory 64M",
                             "record: --max-memory below 1M is too little to work with");
-    if (options->output && strcmp(options->output, "-") == 0)
-        return error_create(
-            ERROR_USAGE, "name a file: -o cpu.pprof",
-            "record: a profile cannot go to standard output, which is the command's");
-    return NULL;
+    RETURN_IF_ERROR(check_file(options->output, "-o cpu.pprof"));
+    RETURN_IF_ERROR(check_file(options->heap, "--heap heap.pprof"));
+    return check_heap(options);
 }
 
 /* --- writing -------------------------------------------------------------------------------- */
@@ -201,70 +240,62 @@ static struct error *check_usage(const struct record_options *options, bool has_
 struct recording {
     const struct record_options *options;
     struct session session;
-    char default_path[PATH_MAX];
-    const char *path;
-    struct file_output *output;
-    struct summary_file files[1];
-    size_t num_files;
+    struct profile_file files[SESSION_MAX_RECORDERS]; /* of the session's recorders */
 };
 
-static struct error *open_output(struct recording *recording)
+/* Where the profile of a recorder is to go. Returns: NULL: to the default place. */
+static const char *path_of(const struct record_options *options, const char *kind)
 {
-    char name[128];
-
-    recording->path = recording->options->output;
-    if (!recording->path) {
-        session_target_name(&recording->session, name);
-        snprintf(recording->default_path, sizeof(recording->default_path), "cprofiler.%s.cpu.pprof",
-                 name);
-        recording->path = recording->default_path;
-    }
-    return file_output_open(recording->path, &recording->output);
+    return strcmp(kind, "cpu") ? options->heap : options->output;
 }
 
-static struct error *write_output(struct recording *recording)
+/* Opens the files that the user named, before anything else starts. */
+static struct error *open_named_files(struct recording *recording,
+                                      const struct session_options *options)
 {
-    struct file_output *output = take_ptr(recording->output);
-    struct error *err =
-        writer_pprof.write(&recording->session.cpu, file_output_fd(output), recording->path);
-    uint64_t num_bytes;
+    const char *const kinds[] = {options->events ? "cpu" : NULL, options->growth ? "growth" : NULL};
+    size_t num_files = 0;
 
-    if (err) {
-        file_output_destroy(output);
-        return err;
+    for (size_t i = 0; i < ARRAY_LENGTH(kinds); i++) {
+        const char *path = kinds[i] ? path_of(recording->options, kinds[i]) : NULL;
+        struct profile_file *file = &recording->files[num_files];
+
+        if (path)
+            RETURN_IF_ERROR(profile_file_open(file, kinds[i], path, NULL));
+        num_files += kinds[i] != NULL;
     }
-    RETURN_IF_ERROR(file_output_commit_take(output, &num_bytes));
-    recording->files[recording->num_files++] =
-        (struct summary_file){"cpu", recording->path, num_bytes};
     return NULL;
 }
 
-/* The place asked for turned out full: keep the recording in the first place that takes it. */
-static struct error *rescue_output(struct recording *recording, struct error *cause)
+/* Opens those that are named after the target. */
+static struct error *open_other_files(struct recording *recording)
 {
-    const char *const places[] = {getenv("TMPDIR"), "/var/tmp", "/tmp", "/dev/shm"};
-    CLEANUP(error_destroy) struct error *first = cause;
-    char name[128];
+    const struct session *session = &recording->session;
+    char name[SESSION_NAME_BYTES];
 
-    session_target_name(&recording->session, name);
-    for (size_t i = 0; i < ARRAY_LENGTH(places); i++) {
-        struct error *err;
-        char hint[PATH_MAX + 64];
+    session_target_name(session, name);
+    for (size_t i = 0; i < session->num_recorders; i++)
+        RETURN_IF_ERROR(
+            profile_file_open(&recording->files[i], session->recorders[i].kind, NULL, name));
+    return NULL;
+}
 
-        if (!places[i])
-            continue;
-        snprintf(recording->default_path, sizeof(recording->default_path),
-                 "%s/cprofiler.%.100s.cpu.pprof", places[i], name);
-        recording->path = recording->default_path;
-        err = file_output_open(recording->path, &recording->output);
-        if (!err)
-            err = write_output(recording);
-        if (err) {
+/* Writes all profiles; one that can't be written does not keep the next from it. */
+static struct error *write_files(struct recording *recording)
+{
+    const struct session *session = &recording->session;
+    CLEANUP(error_destroy) struct error *first = NULL;
+    char name[SESSION_NAME_BYTES];
+
+    session_target_name(session, name);
+    for (size_t i = 0; i < session->num_recorders; i++) {
+        struct error *err =
+            profile_file_keep(&recording->files[i], &session->recorders[i].profile, name);
+
+        if (first)
             error_destroy(err);
-            continue;
-        }
-        snprintf(hint, sizeof(hint), "the profile was kept as %s", recording->default_path);
-        return error_create(ERROR_FAILED, hint, "%s", first->message);
+        else
+            first = err;
     }
     return take_ptr(first);
 }
@@ -273,7 +304,7 @@ static struct error *print_json(const void *context, FILE *stream)
 {
     const struct recording *recording = context;
 
-    return summary_print_json(&recording->session, recording->files, recording->num_files, stream);
+    return summary_print_json(&recording->session, recording->files, stream);
 }
 
 static struct error *print_summary(struct recording *recording)
@@ -282,19 +313,19 @@ static struct error *print_summary(struct recording *recording)
         return json_write(recording->options->json, print_json, recording);
     if (recording->options->quiet)
         return NULL;
-    return summary_print(&recording->session, recording->files, recording->num_files, stderr);
+    return summary_print(&recording->session, recording->files, stderr);
 }
 
 /* --- while recording ------------------------------------------------------------------------ */
 
 static void print_progress(void *context, const struct session *session)
 {
-    char name[128];
+    char name[SESSION_NAME_BYTES];
 
     (void)context;
     session_target_name(session, name);
     fprintf(stderr, "\rcprofiler: recording %s, %.0f s, %llu samples (Ctrl-C ends it) ", name,
-            (double)session->duration_ns / 1e9, (unsigned long long)session->num_samples);
+            (double)session->duration_ns / 1e9, (unsigned long long)session_num_samples(session));
 }
 
 /* A status line only where somebody reads it, and not into a command's own terminal output. */
@@ -310,22 +341,18 @@ static struct error *record(struct recording *recording, const struct session_op
     CLEANUP(error_destroy) struct error *trouble = NULL;
     struct error *err;
 
-    if (recording->options->output)
-        RETURN_IF_ERROR(open_output(recording));
+    RETURN_IF_ERROR(open_named_files(recording, options));
     RETURN_IF_ERROR(session_open(session, options));
-    if (!recording->output)
-        RETURN_IF_ERROR(open_output(recording));
+    RETURN_IF_ERROR(open_other_files(recording));
     trouble = session_record(session, shows_progress(recording) ? print_progress : NULL, NULL);
     if (shows_progress(recording))
         fputs("\r\033[K", stderr);
-    if (trouble && session->num_samples == 0)
+    if (trouble && session_num_samples(session) == 0)
         return take_ptr(trouble);
     RETURN_IF_ERROR(session_finish(session));
     fetch_progress_end(options->fetch_context);
-    err = write_output(recording);
-    if (err)
-        err = rescue_output(recording, err);
-    if (recording->num_files) {
+    err = write_files(recording);
+    if (recording->files[0].is_written || recording->files[1].is_written) {
         struct error *summary_error = print_summary(recording);
 
         if (err)
@@ -349,7 +376,8 @@ static struct error *run_recording(const struct record_options *options,
     struct session *session = &recording.session;
 
     *status_ret = 0;
-    file_output_destroy(recording.output);
+    for (size_t i = 0; i < ARRAY_LENGTH(recording.files); i++)
+        profile_file_deinit(&recording.files[i]);
     if (!err && session->launch) {
         int command_status;
 
@@ -385,7 +413,9 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
     struct scope scope = scope_command();
     CLEANUP(scope_deinit) UNUSED struct scope *guard = &scope;
     bool attaches, has_command;
+    struct growth_settings growth;
     struct event_list events;
+    bool takes_cpu;
     int first_word;
 
     RETURN_IF_ERROR(options_parse(&cmd_record, argc, argv, true, &options, &first_word));
@@ -403,6 +433,9 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
     RETURN_IF_ERROR(check_usage(&options, has_command));
     if (options.verbose)
         log_set_sink(log_to_stderr, LOG_DEBUG);
+    takes_cpu = !options.heap || options.output;
+    if (options.heap)
+        RETURN_IF_ERROR(growth_choose(takes_cpu ? 0 : options.count, options.heap_rate, &growth));
     RETURN_IF_ERROR(events_choose(&options.events, (uint32_t)options.hz, options.count,
                                   options.kernel, &events));
     RETURN_IF_ERROR(resolve_scope(&options, &scope));
@@ -413,7 +446,8 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
     session_options = (struct session_options){
         .argv = has_command ? argv + first_word : NULL,
         .scope = &scope,
-        .events = &events,
+        .events = takes_cpu ? &events : NULL,
+        .growth = options.heap ? &growth : NULL,
         .kernel = options.kernel,
         .follow_children = options.children < 0 ? !options.tids.num_values : options.children,
         .engine = options.engine,

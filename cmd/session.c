@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "cmd/growth.h"
 #include "cmd/signals.h"
 #include "target/threads.h"
 
@@ -29,15 +30,51 @@
 /* What woke us, where it was not the sampler (data.fd of struct epoll_event). */
 #define WATCHED_SIGNAL (-2)
 #define WATCHED_TARGET (-3)
+#define WEIGHT_OF_PROFILE 1e12 /* of all samples of one together */
 
 /* --- opening -------------------------------------------------------------------------------- */
+
+/* Adds a recorder for events that the first engine samples by. */
+static struct error *add_recorder(struct session *session, const struct event_list *events,
+                                  struct recorder **recorder_ret)
+{
+    struct recorder *recorder = &session->recorders[session->num_recorders++];
+
+    recorder->engine = &session->engines[0];
+    recorder->first_event = session->sampled.num_events;
+    *recorder_ret = recorder;
+    return events_join(&session->sampled, events);
+}
+
+/* Makes the recorders with their empty profiles. */
+static struct error *make_recorders(struct session *session)
+{
+    const struct session_options *options = &session->options;
+
+    session->primary = session->recorders;
+    if (options->events) {
+        RETURN_IF_ERROR(add_recorder(session, options->events, &session->cpu));
+        session->cpu->kind = "cpu";
+        session->cpu->events = options->events;
+        session->cpu->set_values = events_set_values;
+        session->clock = events_find_clock(options->events);
+        session->has_clock = session->clock < options->events->num_events;
+        RETURN_IF_ERROR(
+            events_init_profile(options->events, &session->table, &session->cpu->profile));
+    }
+    if (options->growth) {
+        RETURN_IF_ERROR(add_recorder(session, &options->growth->events, &session->growth));
+        RETURN_IF_ERROR(growth_init_recorder(options->growth, &session->table, session->growth));
+    }
+    return NULL;
+}
 
 static struct error *open_tables(struct session *session)
 {
     struct string_table *strings = &session->table.strings;
 
     RETURN_IF_ERROR(stack_table_init(&session->table));
-    RETURN_IF_ERROR(events_init_profile(session->options.events, &session->table, &session->cpu));
+    RETURN_IF_ERROR(make_recorders(session));
     RETURN_IF_ERROR(string_table_add(strings, "pid", &session->key_pid));
     RETURN_IF_ERROR(string_table_add(strings, "thread_id", &session->key_thread_id));
     RETURN_IF_ERROR(string_table_add(strings, "thread_name", &session->key_thread_name));
@@ -46,53 +83,42 @@ static struct error *open_tables(struct session *session)
     return session->chain ? NULL : &error_no_memory;
 }
 
-/* Opens the first engine that this host and user allow, or just the one asked for. */
-static struct error *open_sampler(struct session *session)
+/* Opens the engine that samples by events, those of all recorders. */
+static struct error *open_event_engine(struct session *session)
 {
-    static const struct sampler_ops *const ladder[] = {&sampler_cpu_wide, &sampler_per_task,
-                                                       &sampler_ptrace};
     const struct session_options *options = &session->options;
     const struct scope *scope = options->scope;
-    size_t num_engines = scope_is_open(scope) ? 1 : ARRAY_LENGTH(ladder);
-    bool prefers_next = num_engines > 1 && events_want_per_task(options->events);
     struct sampler_options sampler_options = {
         .scope = scope_for_sampler(scope),
         .cgroup_fd = scope->cgroup.fd,
         .cpus = scope->cpus.num_cpus ? &scope->cpus : NULL,
-        .hz = events_ring_hz(options->events),
-        .events = options->events->events,
-        .num_events = options->events->num_events,
+        .hz = events_ring_hz(&session->sampled),
+        .events = session->sampled.events,
+        .num_events = session->sampled.num_events,
         .stack_bytes = SAMPLER_DEFAULT_STACK_BYTES,
         .kernel = options->kernel,
         .follow_children = options->follow_children,
         .enable_on_exec = scope->kind == SCOPE_COMMAND,
     };
-    CLEANUP(error_destroy) struct error *err = NULL; /* of the engine before */
 
-    for (size_t i = 0; i < num_engines; i++) {
-        struct error *refusal;
+    return engine_open(&session->engines[session->num_engines++], &sampler_options, options->engine,
+                       events_want_per_task(session->primary->events));
+}
 
-        if (options->engine ? strcmp(options->engine, ladder[i]->name) != 0
-                            : prefers_next && i == 0)
-            continue;
-        refusal = ladder[i]->open(&sampler_options, &session->sampler);
-        if (!refusal) {
-            session->sampler_ops = ladder[i];
-            free(session->engine_note);
-            session->engine_note = err ? strdup(err->message) : NULL;
-            return NULL;
-        }
-        log_info("engine %s: %s", ladder[i]->name, refusal->message);
-        if (err && ladder[i] == &sampler_ptrace) { /* what perf lacks is easier to give */
-            error_destroy(refusal);
-            return take_ptr(err);
-        }
-        error_destroy(take_ptr(err));
-        if (refusal->kind != ERROR_PERMISSION && refusal->kind != ERROR_UNSUPPORTED)
-            return refusal;
-        err = refusal;
+static struct error *open_engines(struct session *session)
+{
+    return open_event_engine(session);
+}
+
+/* Has every engine sample a thread. */
+static struct error *attach_engines(struct session *session, pid_t pid, pid_t tid)
+{
+    for (size_t i = 0; i < session->num_engines; i++) {
+        struct engine *engine = &session->engines[i];
+
+        RETURN_IF_ERROR(engine->ops->attach(engine->sampler, pid, tid));
     }
-    return take_ptr(err);
+    return NULL;
 }
 
 /* Remembers that it was the command itself that could not be started. Returns: err. */
@@ -132,24 +158,22 @@ static struct error *open_launch(struct session *session)
     signals_forward_to(pid);
     raise_priority(session);
     if (session->options.scope->kind != SCOPE_COMMAND)
-        return open_sampler(session);
+        return open_engines(session);
     RETURN_IF_ERROR(target_add_launched(session->target, pid));
-    RETURN_IF_ERROR(open_sampler(session));
-    return session->sampler_ops->attach(session->sampler, pid, pid);
+    RETURN_IF_ERROR(open_engines(session));
+    return attach_engines(session, pid, pid);
 }
 
 static struct error *attach_thread(void *context, pid_t pid, pid_t tid)
 {
-    struct session *session = context;
-
-    return session->sampler_ops->attach(session->sampler, pid, tid);
+    return attach_engines(context, pid, tid);
 }
 
 /* Attaches one of the tasks of the scope. */
 static struct error *attach_task(struct session *session, const struct scope_task *task)
 {
     if (session->options.scope->kind == SCOPE_THREADS)
-        return session->sampler_ops->attach(session->sampler, task->pid, task->tid);
+        return attach_engines(session, task->pid, task->tid);
     return error_prefix_take(threads_visit(task->pid, attach_thread, session, NULL), "process %d",
                              (int)task->pid);
 }
@@ -182,7 +206,7 @@ static struct error *open_attach(struct session *session)
 {
     raise_priority(session);
     RETURN_IF_ERROR(scope_hold(session->options.scope));
-    RETURN_IF_ERROR(open_sampler(session));
+    RETURN_IF_ERROR(open_engines(session));
     return visit_tasks(session, attach_task);
 }
 
@@ -192,7 +216,6 @@ struct error *session_open(struct session *session, const struct session_options
 
     memset(session, 0, sizeof(*session));
     session->options = *options;
-    session->clock = events_find_clock(options->events);
     session->unwind_ops = &unwind_cfi;
     RETURN_IF_ERROR(open_tables(session));
     RETURN_IF_ERROR(target_create(&session->table, &session->target));
@@ -224,8 +247,17 @@ static struct error *make_chain(struct session *session, struct process *process
     return NULL;
 }
 
+/* Whose event it is. */
+static struct recorder *find_recorder(struct session *session, uint32_t event)
+{
+    struct recorder *last = &session->recorders[session->num_recorders - 1];
+
+    return event >= last->first_event ? last : session->primary;
+}
+
 static struct error *add_sample(struct session *session, const struct sample *sample)
 {
+    struct recorder *recorder = find_recorder(session, sample->event);
     struct process *process = NULL;
     struct label labels[] = {
         {.key = session->key_pid, .num = sample->pid},
@@ -233,9 +265,6 @@ static struct error *add_sample(struct session *session, const struct sample *sa
         {.key = session->key_thread_name},
         {.key = session->key_comm},
     };
-    struct event_tally *tally = &session->tallies[sample->event];
-    int64_t values[PROFILE_MAX_VALUES];
-    enum loss_kind loss;
     uint32_t stack, label_set;
 
     RETURN_IF_ERROR(target_see(session->target, sample->pid, &process));
@@ -243,23 +272,20 @@ static struct error *add_sample(struct session *session, const struct sample *sa
         labels[2].str = process_thread_name(process, sample->tid);
         labels[3].str = process->comm;
     }
-    events_set_values(session->options.events, sample, values);
     RETURN_IF_ERROR(make_chain(session, process, sample));
     RETURN_IF_ERROR(stack_table_intern(&session->table, session->chain, &stack));
     RETURN_IF_ERROR(
         stack_table_add_label_set(&session->table, labels, ARRAY_LENGTH(labels), &label_set));
-    RETURN_IF_ERROR(profile_add(&session->cpu, stack, label_set, values));
+    return recorder_add(recorder, sample, session->chain, stack, label_set);
+}
 
-    session->num_samples++;
-    tally->num_samples++;
-    tally->num_kernel_samples += sample->in_kernel;
-    if (__builtin_add_overflow(tally->weight, sample->weight, &tally->weight))
-        tally->weight = UINT64_MAX;
-    session->num_complete += session->chain->stop == REASON_NONE;
-    loss = frame_reason_loss((enum frame_reason)session->chain->stop);
-    if (loss < LOSS_NUM_KINDS)
-        session->cpu.loss.counts[loss]++;
-    return NULL;
+/* Counts what an engine lost. All that it samples by shares its rings. */
+static void add_loss(struct session *session, const struct engine *engine,
+                     const struct event *event)
+{
+    for (size_t i = 0; i < session->num_recorders; i++)
+        if (session->recorders[i].engine == engine && event->loss.kind < LOSS_NUM_KINDS)
+            session->recorders[i].profile.loss.counts[event->loss.kind] += event->loss.count;
 }
 
 /* Receives every event in order of time; the first error is kept and ends the recording. */
@@ -273,22 +299,31 @@ static void handle_event(void *context, const struct event *event)
         session->failure = add_sample(session, event->sample);
         return;
     }
-    if (event->type == EVENT_LOSS && event->loss.kind < LOSS_NUM_KINDS)
-        session->cpu.loss.counts[event->loss.kind] += event->loss.count;
+    if (event->type == EVENT_LOSS)
+        add_loss(session, &session->engines[0], event);
     session->failure = target_handle_event(session->target, event);
 }
 
 /* --- recording ------------------------------------------------------------------------------ */
 
+/* Bounds what was collected. */
+static struct error *limit_memory(struct session *session)
+{
+    return session->num_recorders > 1 ? NULL
+                                      : profile_limit_memory(&session->primary->profile,
+                                                             session->options.max_memory_bytes);
+}
+
 static struct error *drain(struct session *session, bool final)
 {
+    struct engine *engine = &session->engines[0];
     size_t num_samples;
 
     RETURN_IF_ERROR(
-        session->sampler_ops->drain(session->sampler, final, handle_event, session, &num_samples));
+        engine->ops->drain(engine->sampler, final, handle_event, session, &num_samples));
     if (session->failure)
         return take_ptr(session->failure);
-    return profile_limit_memory(&session->cpu, session->options.max_memory_bytes);
+    return limit_memory(session);
 }
 
 static struct error *add_process(struct session *session, const struct scope_task *task)
@@ -312,12 +347,17 @@ static struct error *add_member(void *context, pid_t pid)
 static struct error *begin(struct session *session)
 {
     session->start_ns = clock_monotonic_ns();
-    session->cpu.time_ns = (int64_t)clock_realtime_ns();
-    RETURN_IF_ERROR(session->sampler_ops->start(session->sampler));
+    for (size_t i = 0; i < session->num_recorders; i++)
+        session->recorders[i].profile.time_ns = (int64_t)clock_realtime_ns();
+    for (size_t i = 0; i < session->num_engines; i++) {
+        struct engine *engine = &session->engines[i];
+
+        RETURN_IF_ERROR(engine->ops->start(engine->sampler));
+        engine->ops->info(engine->sampler, &engine->info);
+    }
     scope_begin(session->options.scope);
-    session->sampler_ops->info(session->sampler, &session->sampler_info);
-    if (session->sampler_info.period_ns)
-        session->cpu.period = (int64_t)session->sampler_info.period_ns;
+    if (session->cpu && session->cpu->engine->info.period_ns)
+        session->cpu->profile.period = (int64_t)session->cpu->engine->info.period_ns;
     if (session->options.scope->kind == SCOPE_CGROUP)
         RETURN_IF_ERROR(cgroup_visit(&session->options.scope->cgroup, add_member, session));
     if (session->launch)
@@ -346,12 +386,15 @@ static bool any_target_alive(struct session *session)
  * descriptor for news takes less of each wakeup than asking three. */
 static struct error *watch_target(struct session *session)
 {
+    const struct engine *first = &session->engines[0];
+    const struct engine *second = session->num_engines > 1 ? &session->engines[1] : NULL;
     const int fds[] = {
         signals_fd(),
         session->launch ? launch_pidfd(session->launch) : scope_wait_fd(session->options.scope),
+        second ? second->ops->wait_fd(second->sampler) : -1,
     };
 
-    session->epoll_fd = session->sampler_ops->wait_fd(session->sampler);
+    session->epoll_fd = first->ops->wait_fd(first->sampler);
     for (size_t i = 0; i < ARRAY_LENGTH(fds); i++) {
         struct epoll_event event = {.events = EPOLLIN, .data.fd = WATCHED_SIGNAL - (int)i};
 
@@ -370,7 +413,7 @@ static bool wait_for_work(struct session *session, uint64_t end_ns)
     struct epoll_event events[8];
     uint64_t now_ns = clock_monotonic_ns();
     bool is_starting =
-        now_ns - session->start_ns < STARTUP_NS && session->num_samples < STARTUP_SAMPLES;
+        now_ns - session->start_ns < STARTUP_NS && session_num_samples(session) < STARTUP_SAMPLES;
     int timeout_ms = is_starting ? STARTUP_INTERVAL_MS : DRAIN_INTERVAL_MS;
     int num_events;
 
@@ -391,11 +434,9 @@ static bool wait_for_work(struct session *session, uint64_t end_ns)
 static void compute_due(struct session *session)
 {
     const struct session_options *options = &session->options;
+    const struct sampler_info *info = &session->cpu->engine->info;
 
-    session->sampler_ops->info(session->sampler, &session->sampler_info);
-    if (session->clock == options->events->num_events)
-        return;
-    if ((!session->sampler_info.has_kernel && !session->sampler_info.counts_kernel) ||
+    if ((!info->has_kernel && !info->counts_kernel) ||
         options->events->events[session->clock].spec.exclude_user)
         return; /* accounting includes user and kernel time, our samples do not */
     if (options->scope->kind == SCOPE_COMMAND)
@@ -403,10 +444,31 @@ static void compute_due(struct session *session)
                            options->scope->cpus.num_cpus == 0;
     else
         session->has_due = scope_due_ns(options->scope, &session->due_ns);
-    if (!session->has_due && session->sampler_info.has_exact) {
-        session->due_ns = session->sampler_info.exact[session->clock];
+    if (!session->has_due && info->has_exact) {
+        session->due_ns = info->exact[session->clock];
         session->has_due = true;
     }
+}
+
+/* Stops sampling and takes what is still in the rings. err: what ended the recording, NULL: as it
+ * should. Returns: err, or what went wrong now. */
+static struct error *end_take(struct session *session, struct error *err)
+{
+    for (size_t i = 0; i < session->num_engines; i++) {
+        struct engine *engine = &session->engines[i];
+
+        engine->ops->stop(engine->sampler);
+        engine->ops->info(engine->sampler, &engine->info);
+    }
+    if (session->has_clock)
+        compute_due(session);
+    session->duration_ns = clock_monotonic_ns() - session->start_ns;
+    for (size_t i = 0; i < session->num_recorders; i++)
+        session->recorders[i].profile.duration_ns = (int64_t)session->duration_ns;
+    if (!err)
+        err = drain(session, true);
+    restore_priority(session);
+    return err;
 }
 
 struct error *session_record(struct session *session, session_progress_fn *progress, void *context)
@@ -436,74 +498,90 @@ struct error *session_record(struct session *session, session_progress_fn *progr
         if (err)
             break;
     }
-    session->sampler_ops->stop(session->sampler);
-    compute_due(session);
-    session->duration_ns = clock_monotonic_ns() - session->start_ns;
-    session->cpu.duration_ns = (int64_t)session->duration_ns;
-    if (!err)
-        err = drain(session, true);
-    restore_priority(session);
-    return take_ptr(err);
+    return end_take(session, take_ptr(err));
 }
 
 /* --- finishing ------------------------------------------------------------------------------ */
 
-/* How many nanoseconds each location stands for: decides the order of symbolization. */
+/* Adds what share of a profile each location stands for. */
+static void weigh_profile(const struct profile *profile, uint64_t *weights)
+{
+    const struct stack_table *table = profile->table;
+    double total = (double)profile_total(profile, 0);
+
+    for (size_t i = 0; i < profile->num_samples; i++) {
+        const struct profile_sample *sample = &profile->samples[i];
+        const struct stack *stack = &table->stacks[sample->stack];
+        uint64_t weight = (uint64_t)((double)sample->values[0] / total * WEIGHT_OF_PROFILE);
+
+        for (uint32_t j = 0; j < stack->num_locations; j++)
+            weights[table->stack_locations[stack->first + j]] += weight;
+    }
+}
+
+/* How much each location stands for, all profiles alike: decides the order of symbolization. */
 static struct error *weigh_locations(const struct session *session, uint64_t **weights_ret)
 {
-    const struct stack_table *table = &session->table;
-    CLEANUP(free) uint64_t *weights = calloc(table->num_locations + 1, sizeof(*weights));
+    CLEANUP(free) uint64_t *weights = calloc(session->table.num_locations + 1, sizeof(*weights));
 
     if (!weights)
         return &error_no_memory;
-    for (size_t i = 0; i < session->cpu.num_samples; i++) {
-        const struct profile_sample *sample = &session->cpu.samples[i];
-        const struct stack *stack = &table->stacks[sample->stack];
-
-        for (uint32_t j = 0; j < stack->num_locations; j++)
-            weights[table->stack_locations[stack->first + j]] += (uint64_t)sample->values[0];
-    }
+    for (size_t i = 0; i < session->num_recorders; i++)
+        weigh_profile(&session->recorders[i].profile, weights);
     *weights_ret = take_ptr(weights);
     return NULL;
 }
 
-static struct error *add_comments(struct session *session)
+/* Says who recorded what, and how. */
+static struct error *add_origin(struct session *session, struct recorder *recorder)
 {
-    struct unwind_stats stats = {0};
-    struct profile *cpu = &session->cpu;
     char events_text[EVENTS_TEXT_BYTES];
+    char line[1024];
+    size_t used = 0;
 
-    events_describe(session->options.events, session_hz(session), events_text);
-    RETURN_IF_ERROR(profile_add_comment(cpu, "cprofiler " CPROFILER_VERSION ", %s, %s",
-                                        session->sampler_info.engine, events_text));
-    if (session->options.argv) {
-        char line[1024];
-        size_t used = 0;
+    events_describe(recorder->events, session_hz(session), events_text);
+    RETURN_IF_ERROR(profile_add_comment(&recorder->profile,
+                                        "cprofiler " CPROFILER_VERSION ", %s, %s",
+                                        recorder->engine->info.engine, events_text));
+    if (!session->options.argv)
+        return NULL;
+    for (char *const *word = session->options.argv; *word && used < sizeof(line); word++)
+        used += (size_t)snprintf(line + used, sizeof(line) - used, " %s", *word);
+    return profile_add_comment(&recorder->profile, "command:%s", line);
+}
 
-        for (char *const *word = session->options.argv; *word && used < sizeof(line); word++)
-            used += (size_t)snprintf(line + used, sizeof(line) - used, " %s", *word);
-        RETURN_IF_ERROR(profile_add_comment(cpu, "command:%s", line));
-    }
-    session->unwind_ops->stats(session->unwinder, &stats);
-    session->num_recalled = stats.num_tails_recalled;
+static struct error *add_comments(struct session *session, struct recorder *recorder)
+{
+    struct profile *profile = &recorder->profile;
+
+    RETURN_IF_ERROR(add_origin(session, recorder));
     if (session->num_recalled)
-        RETURN_IF_ERROR(profile_add_comment(cpu,
+        RETURN_IF_ERROR(profile_add_comment(profile,
                                             "stacks completed by frames of earlier samples: %llu",
                                             (unsigned long long)session->num_recalled));
-    RETURN_IF_ERROR(profile_add_comment(cpu, "stacks complete: %llu of %llu samples",
-                                        (unsigned long long)session->num_complete,
-                                        (unsigned long long)session->num_samples));
+    RETURN_IF_ERROR(profile_add_comment(profile, "stacks complete: %llu of %llu samples",
+                                        (unsigned long long)recorder->num_complete,
+                                        (unsigned long long)recorder->num_samples));
     for (int kind = 0; kind < LOSS_NUM_KINDS; kind++)
-        if (cpu->loss.counts[kind] || kind == LOSS_LOST || kind == LOSS_THROTTLED)
-            RETURN_IF_ERROR(profile_add_comment(cpu, "loss: %s %llu",
+        if (profile->loss.counts[kind] || kind == LOSS_LOST || kind == LOSS_THROTTLED)
+            RETURN_IF_ERROR(profile_add_comment(profile, "loss: %s %llu",
                                                 loss_name((enum loss_kind)kind),
-                                                (unsigned long long)cpu->loss.counts[kind]));
+                                                (unsigned long long)profile->loss.counts[kind]));
     return NULL;
+}
+
+static struct error *finish_recorder(struct session *session, struct recorder *recorder)
+{
+    loss_add(&recorder->profile.loss, &session->symbols.loss);
+    loss_add(&recorder->profile.loss, target_loss(session->target));
+    RETURN_IF_ERROR(add_comments(session, recorder));
+    return profile_check(&recorder->profile, session->options.symbolize);
 }
 
 struct error *session_finish(struct session *session)
 {
     CLEANUP(free) uint64_t *weights = NULL;
+    struct unwind_stats stats = {0};
     struct symbolize_options options = {
         .scope = session->options.symbolize ? SYMBOLIZE_ALL : SYMBOLIZE_HERE,
         .inlines = session->options.inlines,
@@ -514,16 +592,19 @@ struct error *session_finish(struct session *session)
         .timeout_ns = session->options.symbol_timeout_ns,
     };
 
-    events_settle(session->options.events, &session->sampler_info, session->tallies, &session->cpu);
+    if (session->cpu)
+        events_settle(session->cpu->events, &session->cpu->engine->info, session->cpu->tallies,
+                      &session->cpu->profile);
     RETURN_IF_ERROR(weigh_locations(session, &weights));
     options.location_weights = weights;
     if (options.debuginfod)
         signals_rearm(); /* what ended the recording does not end fetching, the next one does */
     RETURN_IF_ERROR(symbolize_table(&session->table, session->target, &options, &session->symbols));
-    loss_add(&session->cpu.loss, &session->symbols.loss);
-    loss_add(&session->cpu.loss, target_loss(session->target));
-    RETURN_IF_ERROR(add_comments(session));
-    return profile_check(&session->cpu, session->options.symbolize);
+    session->unwind_ops->stats(session->unwinder, &stats);
+    session->num_recalled = stats.num_tails_recalled;
+    for (size_t i = 0; i < session->num_recorders; i++)
+        RETURN_IF_ERROR(finish_recorder(session, &session->recorders[i]));
+    return NULL;
 }
 
 int session_wait_command(struct session *session)
@@ -538,10 +619,21 @@ int session_wait_command(struct session *session)
 
 uint32_t session_hz(const struct session *session)
 {
-    uint64_t period_ns = session->sampler_info.period_ns;
+    uint64_t period_ns = session->cpu ? session->cpu->engine->info.period_ns : 0;
 
+    if (!session->cpu)
+        return 0;
     return period_ns ? (uint32_t)((1000000000ULL + period_ns / 2) / period_ns)
-                     : session->options.events->events[0].hz;
+                     : session->cpu->events->events[0].hz;
+}
+
+uint64_t session_num_samples(const struct session *session)
+{
+    uint64_t num_samples = 0;
+
+    for (size_t i = 0; i < session->num_recorders; i++)
+        num_samples += session->recorders[i].num_samples;
+    return num_samples;
 }
 
 void session_target_name(const struct session *session, char *text)
@@ -550,9 +642,10 @@ void session_target_name(const struct session *session, char *text)
         const char *slash = strrchr(session->options.argv[0], '/');
         const char *name = slash ? slash + 1 : session->options.argv[0];
 
-        snprintf(text, 128, "%.64s-%d", *name ? name : "process", (int)launch_pid(session->launch));
+        snprintf(text, SESSION_NAME_BYTES, "%.64s-%d", *name ? name : "process",
+                 (int)launch_pid(session->launch));
     } else {
-        scope_name(session->options.scope, text, 128);
+        scope_name(session->options.scope, text, SESSION_NAME_BYTES);
     }
     for (char *c = text; *c; c++)
         if (*c == '/' || (unsigned char)*c <= ' ' || *c == 127)
@@ -561,9 +654,8 @@ void session_target_name(const struct session *session, char *text)
 
 void session_detach(struct session *session)
 {
-    if (session->sampler)
-        session->sampler_ops->destroy(session->sampler);
-    session->sampler = NULL;
+    for (size_t i = session->num_engines; i-- > 0;)
+        engine_close(&session->engines[i]);
 }
 
 void session_deinit(struct session *session)
@@ -574,10 +666,12 @@ void session_deinit(struct session *session)
     signals_forward_to(0);
     launch_destroy(session->launch);
     target_destroy(session->target);
-    profile_deinit(&session->cpu);
+    for (size_t i = 0; i < session->num_recorders; i++)
+        recorder_deinit(&session->recorders[i]);
+    for (size_t i = 0; i < session->num_engines; i++)
+        engine_deinit(&session->engines[i]);
     stack_table_deinit(&session->table);
     error_destroy(session->failure);
-    free(session->engine_note);
     free(session->chain);
     memset(session, 0, sizeof(*session));
 }

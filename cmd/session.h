@@ -4,6 +4,9 @@
  *                             -> unwind -> struct callchain -> stack_table_intern -> profile_add
  *     at the end: symbolize_table
  *
+ * A session records one profile or two (struct recorder) of the same target. They share the target,
+ * the unwinder and the stack table, so that a place is named once.
+ *
  * Not the command line (record.c), not what is printed (summary.c), not files.
  * Ownership: the caller owns the session. Threads: one.
  */
@@ -17,6 +20,7 @@
 
 #include "base/error.h"
 #include "cmd/events.h"
+#include "cmd/recorder.h"
 #include "cmd/scope.h"
 #include "profile/profile.h"
 #include "sampler/sampler.h"
@@ -25,11 +29,18 @@
 #include "target/target.h"
 #include "unwind/unwind.h"
 
+struct growth_settings;
+
+#define SESSION_MAX_ENGINES 2
+#define SESSION_MAX_RECORDERS 2
+#define SESSION_NAME_BYTES 128
+
 struct session_options {
-    char *const *argv;               /* command to launch, NULL-terminated; NULL: none */
-    struct scope *scope;             /* whom to sample, borrowed */
-    const struct event_list *events; /* borrowed */
-    bool kernel;                     /* sample kernel mode where allowed */
+    char *const *argv;                    /* command to launch, NULL-terminated; NULL: none */
+    struct scope *scope;                  /* whom to sample, borrowed */
+    const struct event_list *events;      /* of the CPU profile, borrowed; NULL: none is taken */
+    const struct growth_settings *growth; /* of a profile of page faults, borrowed; NULL: none */
+    bool kernel;                          /* sample kernel mode where allowed */
     bool follow_children;
     const char *engine;   /* "cpu-wide", "per-task"; NULL: the best that works */
     uint64_t duration_ns; /* 0: until the target ends */
@@ -46,14 +57,18 @@ struct session_options {
 struct session {
     struct session_options options;
     struct stack_table table;
-    struct profile cpu;
+    struct engine engines[SESSION_MAX_ENGINES]; /* by the sideband of the first the target is
+                                                 * followed */
+    size_t num_engines;
+    struct event_list sampled; /* by the first engine */
+    struct recorder recorders[SESSION_MAX_RECORDERS];
+    size_t num_recorders;
+    struct recorder *primary; /* the first, which summaries begin with */
+    struct recorder *cpu;     /* the one of the CPU profile (or of -e); NULL: not recorded */
+    struct recorder *growth;  /* the one of page faults; NULL: not recorded */
     struct target *target;
-    const struct sampler_ops *sampler_ops;
-    struct sampler *sampler;
-    struct sampler_info sampler_info;
-    int epoll_fd;       /* of the sampler, with signals and the target's end added */
+    int epoll_fd;       /* of the first engine, with all else that is waited for added */
     bool has_target_fd; /* it tells the end of the target */
-    char *engine_note;  /* why a better engine was refused; NULL when none was */
     const struct unwind_ops *unwind_ops;
     struct unwinder *unwinder;
     struct launch *launch;
@@ -64,13 +79,11 @@ struct session {
 
     uint64_t start_ns; /* CLOCK_MONOTONIC */
     uint64_t duration_ns;
-    uint64_t num_samples;
-    uint64_t num_complete; /* samples whose stack is complete */
-    uint64_t num_recalled; /* of these, completed by frames that earlier samples saw (ADR 0014) */
-    struct event_tally tallies[SAMPLER_MAX_EVENTS]; /* by event */
-    size_t clock;    /* the first event that is a clock; events->num_events when there is none */
-    bool has_due;    /* due_ns is known, and a clock is sampled */
-    uint64_t due_ns; /* CPU time of the target by the kernel's own accounting */
+    uint64_t num_recalled; /* complete stacks, by frames that earlier samples saw (ADR 0014) */
+    bool has_clock;        /* an event of the CPU profile is a clock, */
+    size_t clock;          /* which */
+    bool has_due;          /* due_ns is known, and a clock is sampled */
+    uint64_t due_ns;       /* CPU time of the target by the kernel's own accounting */
     struct symbolize_result symbols;
     int old_nice; /* our priority before the recording, when has_raised_priority */
     bool has_raised_priority;
@@ -101,10 +114,14 @@ struct error *session_finish(struct session *session) MUST_CHECK;
 int session_wait_command(struct session *session);
 
 /* Tells how many samples per second of CPU time were taken: what was asked for, unless the engine
- * takes less. */
+ * takes less; 0 without a CPU profile. */
 uint32_t session_hz(const struct session *session);
 
-/* Tells a name for the target as a file name part: "redis-server-1234". text: room for 128 bytes.
+/* Tells how many samples were taken, of all profiles together. */
+uint64_t session_num_samples(const struct session *session);
+
+/* Tells a name for the target as a file name part: "redis-server-1234". text: room for
+ * SESSION_NAME_BYTES.
  */
 void session_target_name(const struct session *session, char *text);
 

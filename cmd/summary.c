@@ -44,11 +44,6 @@ static const char *base_name(const char *path)
     return slash && slash[1] ? slash + 1 : path;
 }
 
-static bool has_clock(const struct session *session)
-{
-    return session->clock < session->options.events->num_events;
-}
-
 /* What gives names to the code of a file: its package's debug symbols, where it has one. */
 static struct error *file_remedy(const struct session *session, const struct mapping *mapping,
                                  struct figures *figures)
@@ -96,16 +91,16 @@ static struct error *compute_figures(const struct session *session, struct figur
 
     *figures = (struct figures){
         .seconds = (double)session->duration_ns / 1e9,
-        .kernel_share =
-            share(session->tallies[0].num_kernel_samples, session->tallies[0].num_samples, 0),
-        .complete_share = share(session->num_complete, session->num_samples, 1),
+        .kernel_share = share(session->primary->tallies[0].num_kernel_samples,
+                              session->primary->tallies[0].num_samples, 0),
+        .complete_share = share(session->primary->num_complete, session->primary->num_samples, 1),
         .named_share = share(session->symbols.weight_named, session->symbols.weight_total, 1),
         .due_share = session->has_due
-                         ? share(session->tallies[session->clock].weight, session->due_ns, 1)
+                         ? share(session->cpu->tallies[session->clock].weight, session->due_ns, 1)
                          : 1,
         .own_cpu_seconds = (double)clock_self_cpu_ns() / 1e9,
         .own_rss_bytes = procfs_self_peak_rss(),
-        .total = profile_total(&session->cpu, FIRST_EVENT_COLUMN),
+        .total = profile_total(&session->primary->profile, FIRST_EVENT_COLUMN),
     };
     target_counts(session->target, &figures->num_processes, &figures->num_threads);
     if (worst && worst <= session->table.num_mappings) {
@@ -114,7 +109,8 @@ static struct error *compute_figures(const struct session *session, struct figur
         figures->worst_path = base_name(string_table_get(&session->table.strings, mapping->path));
         RETURN_IF_ERROR(describe_remedy(session, mapping, figures));
     }
-    return top_compute(&session->cpu, FIRST_EVENT_COLUMN, &figures->rows, &figures->num_rows);
+    return top_compute(&session->primary->profile, FIRST_EVENT_COLUMN, &figures->rows,
+                       &figures->num_rows);
 }
 
 static void print_size(uint64_t num_bytes, FILE *stream)
@@ -155,10 +151,10 @@ static void print_stack_remedy(const struct session *session, FILE *stream)
     size_t worst = 0;
 
     for (size_t i = 1; i < ARRAY_LENGTH(remedies); i++)
-        if (session->cpu.loss.counts[remedies[i].kind] >
-            session->cpu.loss.counts[remedies[worst].kind])
+        if (session->primary->profile.loss.counts[remedies[i].kind] >
+            session->primary->profile.loss.counts[remedies[worst].kind])
             worst = i;
-    if (session->cpu.loss.counts[remedies[worst].kind])
+    if (session->primary->profile.loss.counts[remedies[worst].kind])
         fprintf(stream, "  incomplete stacks: mostly %s\n", remedies[worst].remedy);
 }
 
@@ -167,27 +163,28 @@ static void print_ptrace_reason(const struct session *session, FILE *stream)
 {
     fprintf(stream, "  by ptrace: at most 50 Hz, system calls instead of kernel code, threads and "
                     "children that live shorter than 0.1 s are missed\n");
-    if (session->engine_note)
-        fprintf(stream, "  %s\n", session->engine_note);
+    if (session->primary->engine->note)
+        fprintf(stream, "  %s\n", session->primary->engine->note);
 }
 
 static void print_sampling_remedies(const struct session *session, const struct figures *figures,
                                     FILE *stream)
 {
-    const uint64_t *losses = session->cpu.loss.counts;
+    const uint64_t *losses = session->primary->profile.loss.counts;
 
-    if (session->num_samples == 0)
+    if (session->primary->num_samples == 0)
         fprintf(stream, "  no samples: %s while it was recorded\n",
-                has_clock(session) ? "the target used no CPU time"
+                session->has_clock ? "the target used no CPU time"
                                    : "none of these events happened");
     if (losses[LOSS_LOST])
         fprintf(stream, "  samples lost: cprofiler got too little CPU; %s%s\n",
-                session->options.events->events[0].period ? "raise -c" : "lower -F",
-                session->sampler_info.ring_is_small ? ", or raise ulimit -l (rings are small)"
-                                                    : "");
-    else if (session->sampler_info.ring_is_small)
+                session->primary->events->events[0].period ? "raise -c" : "lower -F",
+                session->primary->engine->info.ring_is_small
+                    ? ", or raise ulimit -l (rings are small)"
+                    : "");
+    else if (session->primary->engine->info.ring_is_small)
         fprintf(stream, "  rings are small (%llu KB in all): raise ulimit -l or run as root\n",
-                (unsigned long long)session->sampler_info.ring_bytes / 1024);
+                (unsigned long long)session->primary->engine->info.ring_bytes / 1024);
     if (losses[LOSS_THROTTLED])
         fprintf(stream, "  throttled by the kernel: lower -F, or sysctl "
                         "kernel.perf_cpu_time_max_percent=0\n");
@@ -204,18 +201,18 @@ static void print_sampling_remedies(const struct session *session, const struct 
         (figures->due_share < 0.95 || figures->due_share > 1.05)) {
         fprintf(stream, "  samples stand for %.0f %% of the CPU time used (%.2f s)",
                 100 * figures->due_share, (double)session->due_ns / 1e9);
-        if (strcmp(session->sampler_ops->name, "per-task") == 0)
+        if (strcmp(session->primary->engine->ops->name, "per-task") == 0)
             fprintf(stream, ": threads that live shorter than 1/Hz are missed without the "
                             "cpu-wide engine (root or cap_perfmon,cap_bpf)");
-        else if (figures->due_share > 1 && session->sampler_ops == &sampler_cpu_wide)
+        else if (figures->due_share > 1 && session->primary->engine->ops == &sampler_cpu_wide)
             fprintf(stream,
                     ": deep stacks on busy CPUs are hit too often; --engine per-task weighs "
                     "exactly");
         fputc('\n', stream);
     }
-    if (session->sampler_ops == &sampler_ptrace)
+    if (session->primary->engine->ops == &sampler_ptrace)
         print_ptrace_reason(session, stream);
-    else if (session->options.kernel && !session->sampler_info.has_kernel)
+    else if (session->options.kernel && !session->primary->engine->info.has_kernel)
         fprintf(stream, "  kernel not sampled: run as root, or sysctl "
                         "kernel.perf_event_paranoid=1\n");
 }
@@ -240,9 +237,9 @@ static void print_shares(const struct session *session, const struct figures *fi
 static void print_quality(const struct session *session, const struct figures *figures,
                           FILE *stream)
 {
-    const uint64_t *losses = session->cpu.loss.counts;
+    const uint64_t *losses = session->primary->profile.loss.counts;
 
-    if (session->num_samples)
+    if (session->primary->num_samples)
         print_shares(session, figures, stream);
     fprintf(stream, "  lost %llu, throttled %llu, truncated %llu",
             (unsigned long long)losses[LOSS_LOST], (unsigned long long)losses[LOSS_THROTTLED],
@@ -307,8 +304,8 @@ static void print_scope(const struct scope *scope, FILE *stream)
     }
 }
 
-struct error *summary_print(const struct session *session, const struct summary_file *files,
-                            size_t num_files, FILE *stream)
+struct error *summary_print(const struct session *session, const struct profile_file *files,
+                            FILE *stream)
 {
     struct figures figures = {0};
     CLEANUP(error_destroy) struct error *err = compute_figures(session, &figures);
@@ -317,26 +314,30 @@ struct error *summary_print(const struct session *session, const struct summary_
 
     if (err)
         return take_ptr(err);
-    events_describe(session->options.events, session_hz(session), events_text);
+    events_describe(session->primary->events, session_hz(session), events_text);
     fprintf(stream, "cprofiler: %.1f s, ", figures.seconds);
     print_scope(session->options.scope, stream);
     fprintf(stream, "%zu process%s, %zu thread%s, %s, engine %s\n", figures.num_processes,
             figures.num_processes == 1 ? "" : "es", figures.num_threads,
-            figures.num_threads == 1 ? "" : "s", events_text, session->sampler_info.engine);
-    if (session->engine_note && session->sampler_ops != &sampler_ptrace)
-        fprintf(stream, "  engine per-task, since cpu-wide is refused: %s\n", session->engine_note);
+            figures.num_threads == 1 ? "" : "s", events_text,
+            session->primary->engine->info.engine);
+    if (session->primary->engine->note && session->primary->engine->ops != &sampler_ptrace)
+        fprintf(stream, "  engine per-task, since cpu-wide is refused: %s\n",
+                session->primary->engine->note);
     summary_print_events(session, stream);
     print_quality(session, &figures, stream);
     print_fetches(session, stream);
     print_top(session, &figures, stream);
-    for (size_t i = 0; i < num_files; i++) {
+    for (size_t i = 0; i < session->num_recorders; i++) {
+        if (!files[i].is_written)
+            continue;
         fprintf(stream, "  wrote ");
         print_clean(files[i].path, stream);
         fprintf(stream, " (");
         print_size(files[i].num_bytes, stream);
         fprintf(stream, ")\n");
     }
-    if (session->symbols.num_left && num_files) {
+    if (session->symbols.num_left && files[0].is_written) {
         fprintf(stream, "  not symbolized: cprofiler symbolize ");
         print_clean(files[0].path, stream);
         fputc('\n', stream);
@@ -354,35 +355,37 @@ static void print_json_figures(const struct session *session, const struct figur
             "{\"version\":\"%s\",\"engine\":\"%s\",\"hz\":%u,\"duration_seconds\":%.3f,"
             "\"processes\":%zu,\"threads\":%zu,\"samples\":%llu,"
             "\"kernel_share\":%.4f,\"complete_share\":%.6f,\"named_share\":%.6f",
-            CPROFILER_VERSION, session->sampler_info.engine, session_hz(session), figures->seconds,
-            figures->num_processes, figures->num_threads, (unsigned long long)session->num_samples,
-            figures->kernel_share, figures->complete_share, figures->named_share);
+            CPROFILER_VERSION, session->primary->engine->info.engine, session_hz(session),
+            figures->seconds, figures->num_processes, figures->num_threads,
+            (unsigned long long)session->primary->num_samples, figures->kernel_share,
+            figures->complete_share, figures->named_share);
     fprintf(stream, ",\"recalled_samples\":%llu", (unsigned long long)session->num_recalled);
     fprintf(stream, ",\"scope\":\"%s\"", scope_kind_name(session->options.scope));
     if (session->options.scope->cpus.num_cpus) {
         cpu_list_format(&session->options.scope->cpus, cpus, sizeof(cpus));
         fprintf(stream, ",\"cpus\":\"%s\"", cpus);
     }
-    fprintf(stream, ",\"kernel_sampled\":%s", session->sampler_info.has_kernel ? "true" : "false");
+    fprintf(stream, ",\"kernel_sampled\":%s",
+            session->primary->engine->info.has_kernel ? "true" : "false");
     summary_print_events_json(session, stream);
-    if (has_clock(session))
+    if (session->has_clock)
         fprintf(stream, ",\"cpu_seconds\":%.6f",
-                (double)session->tallies[session->clock].weight / 1e9);
+                (double)session->cpu->tallies[session->clock].weight / 1e9);
     if (session->has_due)
         fprintf(stream, ",\"due_cpu_seconds\":%.6f", (double)session->due_ns / 1e9);
     fprintf(stream, ",\"not_symbolized\":%llu", (unsigned long long)session->symbols.num_left);
     fprintf(stream, ",\"loss\":{");
     for (int kind = 0; kind < LOSS_NUM_KINDS; kind++)
         fprintf(stream, "%s\"%s\":%llu", kind ? "," : "", loss_key((enum loss_kind)kind),
-                (unsigned long long)session->cpu.loss.counts[kind]);
+                (unsigned long long)session->primary->profile.loss.counts[kind]);
     fprintf(stream,
             "},\"cost\":{\"cpu_seconds\":%.6f,\"peak_rss_bytes\":%llu,\"symbolize_seconds\":%.6f}",
             figures->own_cpu_seconds, (unsigned long long)figures->own_rss_bytes,
             (double)session->symbols.duration_ns / 1e9);
 }
 
-struct error *summary_print_json(const struct session *session, const struct summary_file *files,
-                                 size_t num_files, FILE *stream)
+struct error *summary_print_json(const struct session *session, const struct profile_file *files,
+                                 FILE *stream)
 {
     struct figures figures = {0};
     CLEANUP(error_destroy) struct error *err = compute_figures(session, &figures);
@@ -395,9 +398,9 @@ struct error *summary_print_json(const struct session *session, const struct sum
         fprintf(stream, ",\"cgroup\":");
         RETURN_IF_ERROR(json_print_string(session->options.scope->cgroup.path, stream));
     }
-    if (session->engine_note) {
+    if (session->primary->engine->note) {
         fprintf(stream, ",\"engine_refused\":");
-        RETURN_IF_ERROR(json_print_string(session->engine_note, stream));
+        RETURN_IF_ERROR(json_print_string(session->primary->engine->note, stream));
     }
     if (figures.worst_path) {
         fprintf(stream, ",\"worst\":{\"mapping\":");
@@ -420,8 +423,10 @@ struct error *summary_print_json(const struct session *session, const struct sum
         fprintf(stream, ",\"flat_share\":%.6f}", (double)rows[i].flat / (double)figures.total);
     }
     fprintf(stream, "],\"files\":[");
-    for (size_t i = 0; i < num_files; i++) {
-        fprintf(stream, "%s{\"kind\":\"%s\",\"path\":", i ? "," : "", files[i].kind);
+    for (size_t i = 0, num_files = 0; i < session->num_recorders; i++) {
+        if (!files[i].is_written)
+            continue;
+        fprintf(stream, "%s{\"kind\":\"%s\",\"path\":", num_files++ ? "," : "", files[i].kind);
         RETURN_IF_ERROR(json_print_string(files[i].path, stream));
         fprintf(stream, ",\"bytes\":%llu}", (unsigned long long)files[i].num_bytes);
     }

@@ -28,14 +28,15 @@ static bool is_clock(const struct event_spec *spec)
 /* Whether the kernel's own count of an event is other than what our samples stand for. */
 static bool differs_from_exact(const struct session *session, size_t index)
 {
-    return session->sampler_info.has_exact &&
-           session->sampler_info.exact[index] != session->tallies[index].weight;
+    return session->primary->engine->info.has_exact &&
+           session->primary->engine->info.exact[session->primary->first_event + index] !=
+               session->primary->tallies[index].weight;
 }
 
 static void print_event(const struct session *session, size_t index, FILE *stream)
 {
-    const struct event_spec *spec = &session->options.events->events[index].spec;
-    const struct event_tally *tally = &session->tallies[index];
+    const struct event_spec *spec = &session->primary->events->events[index].spec;
+    const struct event_tally *tally = &session->primary->tallies[index];
     double weight = (double)tally->weight;
     char number[32];
 
@@ -53,7 +54,9 @@ static void print_event(const struct session *session, size_t index, FILE *strea
                     : 0);
     if (!is_clock(spec) && differs_from_exact(session, index))
         fprintf(stream, "; the kernel counted %s",
-                summary_group_digits(session->sampler_info.exact[index], number));
+                summary_group_digits(
+                    session->primary->engine->info.exact[session->primary->first_event + index],
+                    number));
     fputc('\n', stream);
     if (tally->sampled &&
         (weight / (double)tally->sampled < 0.9 || weight / (double)tally->sampled > 1.1))
@@ -65,14 +68,14 @@ static void print_event(const struct session *session, size_t index, FILE *strea
 
 void summary_print_events(const struct session *session, FILE *stream)
 {
-    for (size_t i = 0; i < session->options.events->num_events; i++)
+    for (size_t i = 0; i < session->primary->events->num_events; i++)
         print_event(session, i, stream);
 }
 
 static void print_event_json(const struct session *session, size_t index, FILE *stream)
 {
-    const struct sampler_event *event = &session->options.events->events[index];
-    const struct event_tally *tally = &session->tallies[index];
+    const struct sampler_event *event = &session->primary->events->events[index];
+    const struct event_tally *tally = &session->primary->tallies[index];
 
     fprintf(stream,
             "{\"event\":\"%s\",\"sample_type\":\"%s\",\"unit\":\"%s\",\"hz\":%u,\"period\":%llu,"
@@ -81,19 +84,20 @@ static void print_event_json(const struct session *session, size_t index, FILE *
             (unsigned long long)event->period, (unsigned long long)tally->num_samples,
             (unsigned long long)tally->num_kernel_samples, (unsigned long long)tally->weight,
             (unsigned long long)tally->sampled);
-    if (session->sampler_info.has_exact)
+    if (session->primary->engine->info.has_exact)
         fprintf(stream, ",\"counted\":%llu",
-                (unsigned long long)session->sampler_info.exact[index]);
+                (unsigned long long)
+                    session->primary->engine->info.exact[session->primary->first_event + index]);
     fputc('}', stream);
 }
 
 void summary_print_events_json(const struct session *session, FILE *stream)
 {
-    const struct event_list *list = session->options.events;
+    const struct event_list *list = session->primary->events;
     const struct event_spec *first = &list->events[0].spec;
 
     fprintf(stream, ",\"event\":\"%s\",\"unit\":\"%s\",\"total\":%llu,\"events\":[", first->name,
-            event_spec_unit(first), (unsigned long long)session->tallies[0].weight);
+            event_spec_unit(first), (unsigned long long)session->primary->tallies[0].weight);
     for (size_t i = 0; i < list->num_events; i++) {
         if (i)
             fputc(',', stream);

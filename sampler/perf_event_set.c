@@ -2,6 +2,24 @@
 
 #include "sampler/perf_event.h"
 
+/* Gives all events one record layout: next to one that can't tell its period, clocks, which have a
+ * constant one, don't tell theirs either. */
+static struct error *unify(struct perf_event_set *set)
+{
+    bool has_period = false;
+
+    for (size_t i = 0; i < set->num_events; i++)
+        has_period |= set->events[i].period != 0;
+    for (size_t i = 0; has_period && i < set->num_events; i++) {
+        if (set->attrs[i].freq)
+            return error_create(ERROR_UNSUPPORTED, "sample all of them by count",
+                                "%s: by frequency it can't be sampled beside events by count",
+                                set->events[i].spec.name);
+        set->attrs[i].sample_type &= ~(uint64_t)PERF_SAMPLE_PERIOD;
+    }
+    return NULL;
+}
+
 struct error *perf_event_set_init(struct perf_event_set *set, const struct sampler_options *options,
                                   bool inherit, pid_t pid, int cpu, bool may_drop_kernel)
 {
@@ -11,6 +29,9 @@ struct error *perf_event_set_init(struct perf_event_set *set, const struct sampl
     set->wants_kernel = options->kernel;
     for (size_t i = 0; i < set->num_events; i++) {
         perf_event_attr_sampling(options, &set->events[i], inherit, &set->attrs[i]);
+    }
+    RETURN_IF_ERROR(unify(set));
+    for (size_t i = 0; i < set->num_events; i++) {
         RETURN_IF_ERROR(perf_event_probe_sampling(&set->events[i].spec, &set->attrs[i], pid, cpu,
                                                   may_drop_kernel));
     }
@@ -21,8 +42,8 @@ void perf_event_set_complete(const struct perf_event_set *set, uint32_t event,
                              struct sample *sample)
 {
     sample->event = event < set->num_events ? event : 0;
-    if (set->events[sample->event].period)
-        sample->weight = set->events[sample->event].period;
+    if (!(set->attrs[sample->event].sample_type & PERF_SAMPLE_PERIOD))
+        sample->weight = set->attrs[sample->event].sample_period;
 }
 
 uint64_t perf_event_set_sample_type(const struct perf_event_set *set)

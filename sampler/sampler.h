@@ -40,7 +40,7 @@ struct sampler_event {
     struct event_spec spec;
     uint32_t hz;     /* samples per second; clocks: of CPU time; else at most so many */
     uint64_t period; /* one sample every so many of the event's unit, instead of hz; 0: by hz. All
-                        events of a sampler have one, or none has */
+                        but the clocks of a sampler have one, or none has */
 };
 
 struct sampler_options {
