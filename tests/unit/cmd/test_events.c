@@ -67,7 +67,6 @@ static void gives_each_event_a_column(void **state)
 {
     struct stack_table table;
     struct profile profile;
-    struct sample sample = {.event = 2, .weight = 7};
     int64_t values[PROFILE_MAX_VALUES];
 
     (void)state;
@@ -81,7 +80,7 @@ static void gives_each_event_a_column(void **state)
     assert_string_equal(type_name(&profile, 3), "cycles");
     assert_int_equal(profile.default_type, profile.value_types[1].type);
     assert_int_equal(profile.period, 1000000000 / 99);
-    events_set_values(&list, &sample, values);
+    events_set_values(&list, 2, 7, values);
     assert_int_equal(values[0], 1);
     assert_int_equal(values[1], 0);
     assert_int_equal(values[2], 0);
@@ -162,9 +161,33 @@ static void refuses_what_makes_no_sense(void **state)
     refuses("cs,,cpu-clock", 0, 0, true, "no event ''");
 }
 
+/* Two profiles of one sampler: clocks keep their frequency beside events by count, others can't. */
+static void joined_lists_are_clocks_and_events_by_count(void **state)
+{
+    struct option_list faults = {.values = {"page-faults"}, .num_values = 1};
+    struct option_list none = {0};
+    struct event_list joined = {0}, clock, counted, frequent;
+    struct error *err;
+
+    (void)state;
+    assert_null(events_choose(&none, 0, 0, true, &clock));
+    assert_null(events_choose(&faults, 0, 16, true, &counted));
+    assert_null(events_choose(&faults, 0, 0, true, &frequent));
+    assert_null(events_join(&joined, &clock));
+    assert_null(events_join(&joined, &counted));
+    assert_int_equal(joined.num_events, 2);
+    assert_int_equal(joined.events[0].hz, 99);
+    assert_int_equal(joined.events[1].period, 16);
+    err = events_join(&joined, &frequent);
+    assert_non_null(err);
+    assert_int_equal(err->kind, ERROR_USAGE);
+    error_destroy(err);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(joined_lists_are_clocks_and_events_by_count),
         cmocka_unit_test(says_how_often_in_words),
         cmocka_unit_test(knows_clocks_and_what_is_counted),
         cmocka_unit_test(gives_each_event_a_column),
