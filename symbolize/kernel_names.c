@@ -1,13 +1,36 @@
 #include "symbolize/kernel_names.h"
 
+#include <stdbool.h>
+#include <string.h>
+
 #include "base/cleanup.h"
+
+/* BPF programs have no module: bpf_prog_<16 digits of hash>_name (kernel/bpf/core.c). */
+static bool is_bpf_program(const char *name)
+{
+    return !strncmp(name, "bpf_prog_", 9) && strspn(name + 9, "0123456789abcdef") == 16;
+}
+
+const char *kernel_name_split(char *text)
+{
+    char *module = text + strcspn(text, " ");
+
+    if (!*text || !strncmp(text, "0x", 2))
+        return NULL;
+    if (strncmp(module, " [", 2) != 0) {
+        *module = '\0';
+        return is_bpf_program(text) ? "bpf" : "vmlinux";
+    }
+    *module = '\0';
+    module += 2;
+    module[strcspn(module, " ]")] = '\0';
+    return module;
+}
 
 #if HAVE_BPF
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -175,36 +198,24 @@ static bool print_name(struct kernel_names *names, uint64_t pc, char text[TEXT_B
     return text[0] != '\0';
 }
 
-/* BPF programs have no module: bpf_prog_<16 digits of hash>_name (kernel/bpf/core.c). */
-static bool is_bpf_program(const char *name)
-{
-    return !strncmp(name, "bpf_prog_", 9) && strspn(name + 9, "0123456789abcdef") == 16;
-}
-
 const char *kernel_names_find(struct kernel_names *names, uint64_t pc, const char **module_ret)
 {
     char text[TEXT_BYTES];
-    char *module;
-    size_t name_bytes;
-    char *copy;
+    const char *module;
+    const char *name;
 
-    /* What has no name is printed as a number. */
-    if (!(pc >> 63) || !print_name(names, pc, text) || !strncmp(text, "0x", 2))
+    if (!(pc >> 63) || !print_name(names, pc, text))
         return NULL;
-    name_bytes = strcspn(text, " ");
-    module = text + name_bytes;
-    if (!strncmp(module, " [", 2)) {
-        *module = '\0'; /* "name [module]" becomes two strings */
-        module += 2;
-        module[strcspn(module, "]")] = '\0';
-    }
-    copy = arena_copy(&names->arena, text, (size_t)(module - text) + strlen(module));
-    if (!copy)
+    module = kernel_name_split(text);
+    if (!module)
         return NULL;
-    module = copy + (module - text);
+    name = arena_copy(&names->arena, text, strlen(text));
+    module = arena_copy(&names->arena, module, strlen(module));
+    if (!name || !module)
+        return NULL;
     if (module_ret)
-        *module_ret = *module ? module : is_bpf_program(copy) ? "bpf" : "vmlinux";
-    return copy;
+        *module_ret = module;
+    return name;
 }
 
 #else

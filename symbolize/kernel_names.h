@@ -32,4 +32,9 @@ void kernel_names_destroy(struct kernel_names *names);
  * the address, or memory is short. */
 const char *kernel_names_find(struct kernel_names *names, uint64_t pc, const char **module_ret);
 
+/* Splits in place what the kernel prints for an address: "name" or "name [module]".
+ * text: becomes the name. Returns: the module as above, valid as long as `text`; NULL when it is a
+ * number: there is no name. Source: kernel kernel/kallsyms.c (__sprint_symbol). */
+const char *kernel_name_split(char *text);
+
 #endif

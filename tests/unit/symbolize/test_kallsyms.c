@@ -66,6 +66,72 @@ static void restricted_file_gives_no_table(void **state)
     assert_null(parse(""));
 }
 
+/* What a kernel with modules shows: modules in no order, behind them trampolines and BPF programs,
+ * in the same part of the address space. */
+static const char with_modules[] = "ffffffff81000000 T _stext\n"
+                                   "ffffffff81000100 T vfs_read\n"
+                                   "ffffffff82000000 D data\n"
+                                   "ffffffffc0a00000 t __pfx_nft_do_chain\t[nf_tables]\n"
+                                   "ffffffffc0a00010 T nft_do_chain\t[nf_tables]\n"
+                                   "ffffffffc0a00400 t nft_last\t[nf_tables]\n"
+                                   "ffffffffc0a08000 d nft_data\t[nf_tables]\n"
+                                   "ffffffffc0a03000 b nft_bss\t[nf_tables]\n"
+                                   "ffffffffc0400000 t nf_ct_get\t[nf_conntrack]\n"
+                                   "ffffffffc0400000 t nf_ct_alias\t[nf_conntrack]\n"
+                                   "ffffffffc0400080 r __kstrtab\t[nf_conntrack]\n"
+                                   "ffffffffc0300000 t ftrace_trampoline\t[__builtin__ftrace]\n"
+                                   "ffffffffc0310000 t bpf_prog_6deef7357e7b4530_f\t[bpf]\n";
+
+static void functions_of_many_modules_have_both_names(void **state)
+{
+    static const struct {
+        uint64_t pc;
+        const char *name, *module; /* NULL: none */
+    } places[] = {
+        {0xffffffff81000101, "vfs_read", "vmlinux"},
+        {0xffffffff82000001, NULL, NULL},
+        {0xffffffffc0300010, "ftrace_trampoline", "__builtin__ftrace"},
+        {0xffffffffc0310010, "bpf_prog_6deef7357e7b4530_f", "bpf"},
+        {0xffffffffc0400001, "nf_ct_alias", "nf_conntrack"},
+        {0xffffffffc040007f, "nf_ct_alias", "nf_conntrack"},
+        {0xffffffffc0400081, NULL, NULL},
+        {0xffffffffc0a0000f, "__pfx_nft_do_chain", "nf_tables"},
+        {0xffffffffc0a00010, "nft_do_chain", "nf_tables"},
+        {0xffffffffc0a00401, "nft_last", "nf_tables"},
+        {0xffffffffc0a03001, NULL, NULL},
+        {0xffffffffc0a08001, NULL, NULL},
+        {0xffffffffc0b00000, NULL, NULL},
+    };
+    struct kallsyms *kallsyms = parse(with_modules);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        const char *module = NULL;
+        const char *name = kallsyms_find(kallsyms, places[i].pc, &module);
+
+        if (!places[i].name) {
+            assert_null(name);
+            continue;
+        }
+        assert_non_null(name);
+        assert_string_equal(name, places[i].name);
+        assert_string_equal(module, places[i].module);
+    }
+    kallsyms_destroy(kallsyms);
+}
+
+/* kptr_restrict hides all addresses, those of modules as well. */
+static void restricted_file_with_modules_gives_no_table(void **state)
+{
+    char *text = strdup(with_modules);
+
+    (void)state;
+    for (char *line = text; *line; line = strchr(line, '\n') + 1)
+        memset(line, '0', 16);
+    assert_null(parse(text));
+    free(text);
+}
+
 static void nonsense_lines_are_skipped(void **state)
 {
     struct kallsyms *kallsyms = parse("garbage\n\nffffffff81000000\nffffffff81000000 T\n"
@@ -245,6 +311,8 @@ int main(void)
         cmocka_unit_test(functions_reach_to_the_next_symbol),
         cmocka_unit_test(modules_are_named_and_end_near_their_last_symbol),
         cmocka_unit_test(restricted_file_gives_no_table),
+        cmocka_unit_test(functions_of_many_modules_have_both_names),
+        cmocka_unit_test(restricted_file_with_modules_gives_no_table),
         cmocka_unit_test(nonsense_lines_are_skipped),
         cmocka_unit_test(order_in_the_file_does_not_matter),
         cmocka_unit_test(reads_no_further_than_asked),

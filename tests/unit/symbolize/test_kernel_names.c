@@ -126,6 +126,40 @@ static void places_without_functions_have_no_name(void **state)
         assert_null(kernel_names_find(names, pcs[i], &module));
 }
 
+/* As kernels with modules print them. */
+static void modules_are_told_apart_from_names(void **state)
+{
+    static const struct {
+        const char *text, *name, *module;
+    } cases[] = {
+        {"vfs_read", "vfs_read", "vmlinux"},
+        {"nft_do_chain [nf_tables]", "nft_do_chain", "nf_tables"},
+        {"nft_do_chain [nf_tables 0123456789abcdef]", "nft_do_chain", "nf_tables"},
+        {"nft_do_chain [nf_tables", "nft_do_chain", "nf_tables"},
+        {"bpf_prog_6deef7357e7b4530_filter [bpf]", "bpf_prog_6deef7357e7b4530_filter", "bpf"},
+        {"bpf_prog_6deef7357e7b4530_filter", "bpf_prog_6deef7357e7b4530_filter", "bpf"},
+        {"bpf_prog_load", "bpf_prog_load", "vmlinux"},
+        {"ftrace_trampoline [__builtin__ftrace]", "ftrace_trampoline", "__builtin__ftrace"},
+        {"0xffffffffc0123456", NULL, NULL},
+        {"", NULL, NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char printed[64];
+        const char *module;
+
+        snprintf(printed, sizeof(printed), "%s", cases[i].text);
+        module = kernel_name_split(printed);
+        if (!cases[i].module) {
+            assert_null(module);
+            continue;
+        }
+        assert_string_equal(printed, cases[i].name);
+        assert_string_equal(module, cases[i].module);
+    }
+}
+
 static void nothing_is_fine(void **state)
 {
     (void)state;
@@ -138,6 +172,7 @@ int main(void)
         cmocka_unit_test_teardown(names_are_those_of_the_file, teardown),
         cmocka_unit_test_teardown(names_stay, teardown),
         cmocka_unit_test_teardown(places_without_functions_have_no_name, teardown),
+        cmocka_unit_test(modules_are_told_apart_from_names),
         cmocka_unit_test(nothing_is_fine),
     };
 
