@@ -20,4 +20,24 @@
 struct error *array_reserve(void *items, size_t *capacity, size_t num_needed,
                             size_t item_bytes) MUST_CHECK;
 
+/* Binary search: tells the number of the first of `num_items` sorted items that does not come
+ * before what is looked for; num_items when all do.
+ * at: name of a variable, the number of an item. comes_before: expression about item `at`.
+ *
+ *     size_t first = array_search(list->num, at, list->items[at].start < wanted);
+ */
+#define array_search(num_items, at, comes_before)          \
+    ({                                                     \
+        size_t search_low_ = 0;                            \
+        size_t search_high_ = (num_items);                 \
+        while (search_low_ < search_high_) {               \
+            size_t at = (search_low_ + search_high_) >> 1; \
+            if (comes_before)                              \
+                search_low_ = at + 1;                      \
+            else                                           \
+                search_high_ = at;                         \
+        }                                                  \
+        search_low_;                                       \
+    })
+
 #endif

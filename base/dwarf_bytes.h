@@ -1,6 +1,8 @@
 /* A bounded cursor over DWARF bytes: a read beyond the limit gives 0 and marks the cursor bad, so a
  * parser may read on and look once at the end.
  *
+ * Beside it, two readers of single numbers for who has checked the bounds.
+ *
  * Little-endian only (x86-64). Ownership: borrows the bytes. Threads: values.
  * Source: DWARF 5 section 7.6 (LEB128).
  */
@@ -11,6 +13,24 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+/* Reads 4 bytes that the caller knows to be there. */
+static inline uint32_t dwarf_u32_at(const uint8_t *bytes, uint64_t offset)
+{
+    uint32_t value;
+
+    memcpy(&value, bytes + offset, sizeof(value));
+    return value;
+}
+
+/* Reads 8 bytes that the caller knows to be there. */
+static inline uint64_t dwarf_u64_at(const uint8_t *bytes, uint64_t offset)
+{
+    uint64_t value;
+
+    memcpy(&value, bytes + offset, sizeof(value));
+    return value;
+}
 
 struct dwarf_bytes {
     const uint8_t *at;

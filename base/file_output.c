@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/procfs.h"
 
 #define TEMP_NAME_BYTES 40
 #define TEMP_MAX_TRIES 100
@@ -221,9 +222,9 @@ static mode_t umask_read(void)
     struct error *err = file_read_all(AT_FDCWD, "/proc/self/status", 65536, &status, NULL);
 
     if (!err) {
-        const char *line = strstr(status, "\nUmask:");
-        if (line)
-            return (mode_t)strtoul(line + strlen("\nUmask:"), NULL, 8) & 0777;
+        const char *field = procfs_status_find(status, "Umask");
+        if (field)
+            return (mode_t)strtoul(field, NULL, 8) & 0777;
     }
     error_destroy(err);
     mode_t mask = umask(022);

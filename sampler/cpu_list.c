@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 
@@ -106,18 +107,9 @@ struct error *cpu_list_online(struct cpu_list *list_ret)
 
 bool cpu_list_has(const struct cpu_list *list, uint32_t cpu)
 {
-    size_t low = 0;
-    size_t high = list->num_cpus;
+    size_t position = array_search(list->num_cpus, at, list->cpus[at] < cpu);
 
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (list->cpus[middle] < cpu)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < list->num_cpus && list->cpus[low] == cpu;
+    return position < list->num_cpus && list->cpus[position] == cpu;
 }
 
 void cpu_list_format(const struct cpu_list *list, char *text, size_t text_bytes)

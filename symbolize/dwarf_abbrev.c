@@ -161,18 +161,10 @@ void dwarf_abbrevs_destroy(struct dwarf_abbrevs *abbrevs)
 
 const struct dwarf_abbrev *dwarf_abbrevs_search(const struct dwarf_abbrevs *abbrevs, uint64_t code)
 {
-    size_t low = 0;
-    size_t high = abbrevs->num;
+    size_t found = array_search(abbrevs->num, at, abbrevs->abbrevs[at].code < code);
 
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (abbrevs->abbrevs[middle].code < code)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < abbrevs->num && abbrevs->abbrevs[low].code == code ? &abbrevs->abbrevs[low] : NULL;
+    return found < abbrevs->num && abbrevs->abbrevs[found].code == code ? &abbrevs->abbrevs[found]
+                                                                        : NULL;
 }
 
 const struct dwarf_abbrevs *dwarf_abbrevs_get(struct dwarf_abbrevs_cache *cache,

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/array.h"
+
 struct dwarf_places {
     const uint64_t *addrs; /* ascending, no doubles */
     size_t num;
@@ -18,18 +20,7 @@ struct dwarf_places {
 /* Tells the number of the first place at or behind `elf_addr`; places.num when there is none. */
 static inline size_t dwarf_places_from(struct dwarf_places places, uint64_t elf_addr)
 {
-    size_t low = 0;
-    size_t high = places.num;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (places.addrs[middle] < elf_addr)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return array_search(places.num, at, places.addrs[at] < elf_addr);
 }
 
 /* Tells whether any place is in [start, limit). first_ret: the first such place. */

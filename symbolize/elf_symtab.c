@@ -233,17 +233,9 @@ static uint64_t cfi_start(const struct cfi_starts *starts, size_t row)
 /* Tells where the first function behind `elf_addr` begins; UINT64_MAX when none does. */
 static uint64_t cfi_next_start(const struct cfi_starts *starts, uint64_t elf_addr)
 {
-    size_t low = 0, high = starts->num;
+    size_t next = array_search(starts->num, at, cfi_start(starts, at) <= elf_addr);
 
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (cfi_start(starts, middle) <= elf_addr)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < starts->num ? cfi_start(starts, low) : UINT64_MAX;
+    return next < starts->num ? cfi_start(starts, next) : UINT64_MAX;
 }
 
 /* Symbols without a size reach to the next start of any symbol, of a function that was stripped of

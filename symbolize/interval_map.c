@@ -134,18 +134,9 @@ void interval_map_deinit(struct interval_map *map)
 
 const struct interval_segment *interval_map_find(const struct interval_map *map, uint64_t elf_addr)
 {
-    size_t low = 0;
-    size_t high = map->num_segments;
+    size_t next = array_search(map->num_segments, at, map->segments[at].start <= elf_addr);
 
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (map->segments[middle].start <= elf_addr)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    if (low == 0 || elf_addr >= map->segments[low - 1].limit)
+    if (next == 0 || elf_addr >= map->segments[next - 1].limit)
         return NULL;
-    return &map->segments[low - 1];
+    return &map->segments[next - 1];
 }

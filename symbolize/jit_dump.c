@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/array.h"
+#include "base/dwarf_bytes.h"
 #include "base/hash.h"
 #include "base/hash_index.h"
 #include "base/log.h"
@@ -47,22 +48,6 @@ struct jit_dump {
     bool has_low_lines; /* some line begins in the first bytes of its code: no shift */
 };
 
-static uint32_t read_u32(const struct jit_dump *dump, size_t off)
-{
-    uint32_t value;
-
-    memcpy(&value, dump->bytes + off, sizeof(value));
-    return value;
-}
-
-static uint64_t read_u64(const struct jit_dump *dump, size_t off)
-{
-    uint64_t value;
-
-    memcpy(&value, dump->bytes + off, sizeof(value));
-    return value;
-}
-
 /* Reading the log: which lines wait for their code, and which code has which index. */
 struct reading {
     struct jit_dump *dump;
@@ -92,15 +77,16 @@ static struct error *read_load(struct reading *reading, size_t off, size_t limit
 
     if (limit - off <= LOAD_BYTES)
         return NULL;
-    code.start = read_u64(dump, off + 32);
-    code.num_bytes = read_u64(dump, off + 40);
+    code.start = dwarf_u64_at(dump->bytes, off + 32);
+    code.num_bytes = dwarf_u64_at(dump->bytes, off + 40);
     code.made_at = code.start;
-    if (reading->lines > 0 && read_u64(dump, reading->lines + RECORD_HEADER_BYTES) == code.start) {
+    if (reading->lines > 0 &&
+        dwarf_u64_at(dump->bytes, reading->lines + RECORD_HEADER_BYTES) == code.start) {
         code.lines = reading->lines;
         code.lines_limit = reading->lines_limit;
     }
     reading->lines = 0;
-    return add_code(reading, &code, read_u64(dump, off + 48));
+    return add_code(reading, &code, dwarf_u64_at(dump->bytes, off + 48));
 }
 
 /* Code that was moved keeps its name; for samples from before, the old place keeps it, too. */
@@ -113,15 +99,15 @@ static struct error *read_move(struct reading *reading, size_t off, size_t limit
 
     if (limit - off < MOVE_BYTES)
         return NULL;
-    old_start = read_u64(dump, off + 32);
-    index = read_u64(dump, off + 56);
+    old_start = dwarf_u64_at(dump->bytes, off + 32);
+    index = dwarf_u64_at(dump->bytes, off + 56);
     cursor = hash_index_first(&reading->by_index, hash_u64(index));
     for (int i = 0; i < 64 && hash_index_next(&reading->by_index, &cursor, &item); i++) {
         struct code code = dump->codes[item];
 
         if (code.start != old_start)
             continue;
-        code.start = read_u64(dump, off + 40);
+        code.start = dwarf_u64_at(dump->bytes, off + 40);
         return add_code(reading, &code, index);
     }
     return NULL;
@@ -132,30 +118,30 @@ static void note_lines(struct reading *reading, size_t off, size_t limit)
     struct jit_dump *dump = reading->dump;
 
     reading->lines = 0;
-    if (limit - off < DEBUG_BYTES + ENTRY_BYTES || read_u64(dump, off + 24) == 0)
+    if (limit - off < DEBUG_BYTES + ENTRY_BYTES || dwarf_u64_at(dump->bytes, off + 24) == 0)
         return;
     reading->lines = off;
     reading->lines_limit = limit;
-    dump->has_low_lines |=
-        read_u64(dump, off + DEBUG_BYTES) - read_u64(dump, off + RECORD_HEADER_BYTES) <
-        ELF_SHIFT_BYTES;
+    dump->has_low_lines |= dwarf_u64_at(dump->bytes, off + DEBUG_BYTES) -
+                               dwarf_u64_at(dump->bytes, off + RECORD_HEADER_BYTES) <
+                           ELF_SHIFT_BYTES;
 }
 
 static struct error *read_records(struct reading *reading)
 {
     const struct jit_dump *dump = reading->dump;
-    size_t limit = read_u32(dump, 8);
+    size_t limit = dwarf_u32_at(dump->bytes, 8);
 
     for (size_t off = limit; off >= DUMP_HEADER_BYTES && off < dump->num_bytes; off = limit) {
         size_t num_bytes;
 
         if (dump->num_bytes - off < RECORD_HEADER_BYTES)
             return NULL;
-        num_bytes = read_u32(dump, off + 4);
+        num_bytes = dwarf_u32_at(dump->bytes, off + 4);
         if (num_bytes < RECORD_HEADER_BYTES || num_bytes > dump->num_bytes - off)
             return NULL;
         limit = off + num_bytes;
-        switch (read_u32(dump, off)) {
+        switch (dwarf_u32_at(dump->bytes, off)) {
         case RECORD_LOAD:
             RETURN_IF_ERROR(read_load(reading, off, limit));
             break;
@@ -202,8 +188,8 @@ struct error *jit_dump_parse(const uint8_t *bytes, size_t num_bytes, struct jit_
         return &error_no_memory;
     dump->bytes = bytes;
     dump->num_bytes = num_bytes;
-    if (num_bytes < DUMP_HEADER_BYTES || read_u32(dump, 0) != DUMP_MAGIC ||
-        read_u32(dump, 4) != 1 || read_u32(dump, 12) != EM_X86_64)
+    if (num_bytes < DUMP_HEADER_BYTES || dwarf_u32_at(dump->bytes, 0) != DUMP_MAGIC ||
+        dwarf_u32_at(dump->bytes, 4) != 1 || dwarf_u32_at(dump->bytes, 12) != EM_X86_64)
         return NULL;
     hash_index_init(&reading.by_index);
     err = read_records(&reading);
@@ -270,7 +256,7 @@ static size_t path_length(const struct jit_dump *dump, size_t path, size_t limit
 static bool walk_lines(const struct jit_dump *dump, struct line_walk *walk)
 {
     const struct code *code = walk->code;
-    uint64_t num_entries = read_u64(dump, code->lines + 24);
+    uint64_t num_entries = dwarf_u64_at(dump->bytes, code->lines + 24);
     size_t off = code->lines + DEBUG_BYTES;
     size_t last_path = 0;
 
@@ -285,8 +271,8 @@ static bool walk_lines(const struct jit_dump *dump, struct line_walk *walk)
 
         if (code->lines_limit - off <= ENTRY_BYTES)
             return false;
-        place = read_u64(dump, off) - walk->shift;
-        line = read_u32(dump, off + 8);
+        place = dwarf_u64_at(dump->bytes, off) - walk->shift;
+        line = dwarf_u32_at(dump->bytes, off + 8);
         if (place - code->made_at > code->num_bytes || line > INT32_MAX)
             return false;
         path_bytes = path_length(dump, path, code->lines_limit, walk->path_bytes);

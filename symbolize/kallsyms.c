@@ -372,24 +372,15 @@ static bool symbol_covers(const struct kallsyms *kallsyms, size_t at, uint64_t p
 
 const char *kallsyms_find(struct kallsyms *kallsyms, uint64_t pc, const char **module_ret)
 {
-    size_t low = 0;
-    size_t high;
+    size_t next;
 
     read_over(kallsyms, pc);
-    high = kallsyms->num_symbols;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (kallsyms->symbols[middle].pc <= pc)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    if (low == 0 || !symbol_covers(kallsyms, low - 1, pc))
+    next = array_search(kallsyms->num_symbols, at, kallsyms->symbols[at].pc <= pc);
+    if (next == 0 || !symbol_covers(kallsyms, next - 1, pc))
         return NULL;
     if (module_ret)
-        *module_ret = kallsyms->modules[kallsyms->symbols[low - 1].module];
-    return kallsyms->symbols[low - 1].name;
+        *module_ret = kallsyms->modules[kallsyms->symbols[next - 1].module];
+    return kallsyms->symbols[next - 1].name;
 }
 
 /* --- the source ----------------------------------------------------------------------------- */

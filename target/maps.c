@@ -68,18 +68,7 @@ struct error *maps_unshare(struct maps **maps)
 /* Tells the index of the first range that ends above `pc` (num_vmas when there is none). */
 static size_t maps_lower_bound(const struct maps *maps, uint64_t pc)
 {
-    size_t low = 0;
-    size_t high = maps->num_vmas;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (maps->vmas[middle].limit > pc)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low;
+    return array_search(maps->num_vmas, at, maps->vmas[at].limit <= pc);
 }
 
 const struct vma *maps_find_next(const struct maps *maps, uint64_t pc)

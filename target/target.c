@@ -173,18 +173,7 @@ struct error *target_name_add(struct target *target, const char *name, uint32_t 
 /* Tells where in the sorted threads `tid` is, or belongs. */
 static size_t thread_position(const struct process *process, uint32_t tid)
 {
-    size_t low = 0;
-    size_t high = process->num_threads;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (process->threads[middle].tid < tid)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return array_search(process->num_threads, at, process->threads[at].tid < tid);
 }
 
 struct error *target_thread_set(struct target *target, struct process_row *row, uint32_t tid,

@@ -28,25 +28,16 @@ static void cleanup_visited(struct visited *visited)
 /* Notes `tid`. is_new_ret: whether it was not there. Returns: NULL or error_no_memory. */
 static struct error *visited_add(struct visited *visited, pid_t tid, bool *is_new_ret)
 {
-    size_t low = 0;
-    size_t high = visited->num_tids;
+    size_t position = array_search(visited->num_tids, at, visited->tids[at] < tid);
 
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (visited->tids[middle] < tid)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    *is_new_ret = low == visited->num_tids || visited->tids[low] != tid;
+    *is_new_ret = position == visited->num_tids || visited->tids[position] != tid;
     if (!*is_new_ret)
         return NULL;
     RETURN_IF_ERROR(array_reserve(&visited->tids, &visited->capacity, visited->num_tids + 1,
                                   sizeof(*visited->tids)));
-    memmove(visited->tids + low + 1, visited->tids + low,
-            (visited->num_tids - low) * sizeof(*visited->tids));
-    visited->tids[low] = tid;
+    memmove(visited->tids + position + 1, visited->tids + position,
+            (visited->num_tids - position) * sizeof(*visited->tids));
+    visited->tids[position] = tid;
     visited->num_tids++;
     return NULL;
 }

@@ -278,22 +278,14 @@ static void build_index(struct cfi_section *section)
 
 static bool find_by_index(struct cfi_section *section, uint64_t elf_addr, struct cfi_fde *fde_ret)
 {
-    size_t low = 0, high;
+    size_t next;
 
     if (!section->is_indexed)
         build_index(section);
-    high = section->num_index_rows;
-    while (low < high) { /* first row that starts behind elf_addr */
-        size_t middle = low + (high - low) / 2;
-
-        if (section->index[middle].start <= elf_addr)
-            low = middle + 1;
-        else
-            high = middle;
-    }
+    next = array_search(section->num_index_rows, at, section->index[at].start <= elf_addr);
     /* Functions dropped by the linker leave FDEs at address 0 that overlap real ones. */
-    for (int i = 0; i < MAX_OVERLAPS && low > 0; i++) {
-        if (read_fde(section, section->index[--low].offset, fde_ret) &&
+    for (int i = 0; i < MAX_OVERLAPS && next > 0; i++) {
+        if (read_fde(section, section->index[--next].offset, fde_ret) &&
             elf_addr - fde_ret->start < fde_ret->limit - fde_ret->start)
             return true;
     }
@@ -311,19 +303,12 @@ static uint64_t table_address(const struct cfi_section *section, size_t row, siz
 static bool find_by_table(const struct cfi_section *section, uint64_t elf_addr,
                           struct cfi_fde *fde_ret)
 {
-    size_t low = 0, high = section->num_table_rows;
+    size_t next =
+        array_search(section->num_table_rows, at, table_address(section, at, 0) <= elf_addr);
 
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (table_address(section, middle, 0) <= elf_addr)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    if (low == 0)
+    if (next == 0)
         return false;
-    return read_fde(section, table_address(section, low - 1, 1) - section->elf_addr, fde_ret) &&
+    return read_fde(section, table_address(section, next - 1, 1) - section->elf_addr, fde_ret) &&
            elf_addr - fde_ret->start < fde_ret->limit - fde_ret->start;
 }
 

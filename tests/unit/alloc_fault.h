@@ -17,10 +17,17 @@
 #define TESTS_UNIT_ALLOC_FAULT_H
 
 #include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 
+#include <cmocka.h>
+
 #include "base/compiler.h"
+#include "base/error.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define ALLOC_FAULT_POSSIBLE 0
@@ -71,6 +78,32 @@ static inline UNUSED unsigned long alloc_fault_count(void)
 static inline UNUSED long alloc_fault_leaks(void)
 {
     return alloc_fault_balance;
+}
+
+/* Runs `work` with each of its allocations failing in turn, until it needs fewer: then it must
+ * succeed. Where one fails it may end with any error; work that is there already may make it do
+ * without. Returns: how often it ended with an error. */
+static inline UNUSED unsigned long alloc_fault_each(struct error *(*work)(void *context),
+                                                    void *context)
+{
+    unsigned long num = 0;
+
+    for (unsigned long fail_at = 1; fail_at < 10000; fail_at++) {
+        struct error *err;
+
+        alloc_fault_arm(fail_at);
+        err = work(context);
+        if (!alloc_fault_disarm()) {
+            assert_null(err);
+            return num;
+        }
+        num += err != NULL;
+        if (err)
+            assert_true(err == &error_no_memory || err->kind != ERROR_NO_MEMORY);
+        error_destroy(err);
+    }
+    fail_msg("after %lu failures the work is not done", num);
+    return num;
 }
 
 #if ALLOC_FAULT_POSSIBLE

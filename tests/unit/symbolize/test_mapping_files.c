@@ -144,8 +144,15 @@ static void what_is_no_file_or_another_build_is_told_apart(void **state)
     }
 }
 
-static struct error *find_and_name(const char *path, const char *build_id, uint64_t place)
+/* What is to be found, and named. */
+struct wanted {
+    char build_id[2 * MODULE_MAX_BUILD_ID_BYTES + 1];
+    uint64_t place;
+};
+
+static struct error *find_and_name(void *context)
 {
+    const struct wanted *wanted = context;
     static const struct symbolize_options names = {.scope = SYMBOLIZE_FILES};
     const struct mapping_files_options options = {.debug_dir = fixture_dir};
     struct read_table read = {0};
@@ -155,7 +162,7 @@ static struct error *find_and_name(const char *path, const char *build_id, uint6
     if (!err)
         err = target_create(&read.table, &read.target);
     if (!err)
-        err = add_place(&read.table, path, build_id, 0, place);
+        err = add_place(&read.table, "/nowhere/file", wanted->build_id, 0, wanted->place);
     if (!err)
         err = mapping_files_find(&read.table, read.target, &options, &read.statuses);
     if (!err)
@@ -166,29 +173,13 @@ static struct error *find_and_name(const char *path, const char *build_id, uint6
 
 static void every_failed_allocation_is_an_error_or_a_loss(void **state)
 {
-    char build_id[2 * MODULE_MAX_BUILD_ID_BYTES + 1];
-    uint64_t outer = fixture_symbol("lib.so", "outer");
-    unsigned long num = 0;
+    struct wanted wanted = {.place = fixture_symbol("lib.so", "outer")};
 
     (void)state;
     if (!ALLOC_FAULT_POSSIBLE)
         skip();
-    build_id_of("lib.so", build_id);
-    for (unsigned long fail_at = 1; fail_at < 10000; fail_at++) {
-        struct error *err;
-
-        alloc_fault_arm(fail_at);
-        err = find_and_name("/nowhere/file", build_id, outer);
-        if (!alloc_fault_disarm()) {
-            assert_null(err);
-            break;
-        }
-        num += err != NULL;
-        if (err)
-            assert_true(err == &error_no_memory || err->kind != ERROR_NO_MEMORY);
-        error_destroy(err);
-    }
-    assert_true(num > 10);
+    build_id_of("lib.so", wanted.build_id);
+    assert_true(alloc_fault_each(find_and_name, &wanted) > 10);
 }
 
 int main(void)

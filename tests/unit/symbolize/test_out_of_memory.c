@@ -15,22 +15,29 @@ static int setup(void **state)
     return 0;
 }
 
-static struct error *run(const char *path, uint64_t pc)
+/* What is to be named. */
+struct wanted {
+    char path[128];
+    uint64_t pc;
+};
+
+static struct error *run(void *context)
 {
+    const struct wanted *wanted = context;
     static const struct symbolize_options names_only = {.inlines = false};
     struct symbolize_result result;
     struct stack_table table = {0};
     struct target *target = NULL;
     struct module *module = NULL;
     struct mapping mapping = {.start = 0, .limit = 0x10000, .kind = MAPPING_FILE};
-    struct frame_key key = {.pc = pc};
+    struct frame_key key = {.pc = wanted->pc};
     uint32_t location;
     struct error *err = stack_table_init(&table);
 
     if (!err)
         err = target_create(&table, &target);
     if (!err)
-        err = module_table_open_path(target_modules(target), path, &module);
+        err = module_table_open_path(target_modules(target), wanted->path, &module);
     if (!err) {
         mapping.module = module->id;
         mapping.file_off = module->num_segments > 1 ? module->segments[1].file_off : 0;
@@ -48,30 +55,14 @@ static struct error *run(const char *path, uint64_t pc)
 
 static void every_failed_allocation_is_an_error_or_a_loss(void **state)
 {
-    char path[128];
-    uint64_t pc;
-    unsigned long num = 0;
+    struct wanted wanted;
 
     (void)state;
     if (!ALLOC_FAULT_POSSIBLE)
         skip();
-    snprintf(path, sizeof(path), "%s/lib.so", fixture_dir);
-    pc = fixture_symbol("lib.so", "_ZN2ns8exportedEi");
-    for (unsigned long fail_at = 1; fail_at < 10000; fail_at++) {
-        struct error *err;
-
-        alloc_fault_arm(fail_at);
-        err = run(path, pc);
-        if (!alloc_fault_disarm()) {
-            assert_null(err);
-            break;
-        }
-        num += err != NULL;
-        if (err)
-            assert_true(err == &error_no_memory || err->kind != ERROR_NO_MEMORY);
-        error_destroy(err);
-    }
-    assert_true(num > 10);
+    snprintf(wanted.path, sizeof(wanted.path), "%s/lib.so", fixture_dir);
+    wanted.pc = fixture_symbol("lib.so", "_ZN2ns8exportedEi");
+    assert_true(alloc_fault_each(run, &wanted) > 10);
 }
 
 int main(void)
