@@ -195,6 +195,11 @@ struct error *completion_print(const struct completion *completion)
     if (result->loss.counts[LOSS_SYMBOL_TIMEOUT])
         fprintf(stderr, "  %llu places left unnamed for want of time: raise --symbol-timeout\n",
                 (unsigned long long)result->loss.counts[LOSS_SYMBOL_TIMEOUT]);
+    if (result->loss.counts[LOSS_DEBUG_INFO_TIMEOUT])
+        fprintf(stderr,
+                "  %llu places without file, line and inlined functions: their debug info took too "
+                "long (raise --symbol-timeout) or is too large\n",
+                (unsigned long long)result->loss.counts[LOSS_DEBUG_INFO_TIMEOUT]);
     fprintf(stderr, "  wrote ");
     print_clean(completion->output_path);
     fprintf(stderr, " (%llu bytes)\n", (unsigned long long)completion->num_bytes);

@@ -191,6 +191,11 @@ static void print_sampling_remedies(const struct session *session, const struct 
     if (losses[LOSS_SYMBOL_TIMEOUT])
         fprintf(stream, "  %llu places left unnamed for want of time: raise --symbol-timeout\n",
                 (unsigned long long)losses[LOSS_SYMBOL_TIMEOUT]);
+    if (losses[LOSS_DEBUG_INFO_TIMEOUT])
+        fprintf(stream,
+                "  %llu places without file, line and inlined functions: their debug info took too "
+                "long (raise --symbol-timeout) or is too large\n",
+                (unsigned long long)losses[LOSS_DEBUG_INFO_TIMEOUT]);
     if (losses[LOSS_MERGED])
         fprintf(stream, "  %llu samples merged into [other]: raise --max-memory\n",
                 (unsigned long long)losses[LOSS_MERGED]);

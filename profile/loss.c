@@ -24,6 +24,7 @@ static const struct {
     [LOSS_UNREADABLE] = {"unreadable modules", "unreadable"},
     [LOSS_UNSEEN] = {"unseen processes", "unseen"},
     [LOSS_SYMBOL_TIMEOUT] = {"unnamed for lack of time", "symbol_timeout"},
+    [LOSS_DEBUG_INFO_TIMEOUT] = {"without lines for lack of time", "debug_info_timeout"},
 };
 
 const char *loss_name(enum loss_kind kind)

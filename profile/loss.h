@@ -26,7 +26,9 @@ enum loss_kind {
     LOSS_UNLABELED,      /* samples, and names of threads, given up to stay within the limit */
     LOSS_UNREADABLE,     /* modules whose file could not be opened or is not a usable ELF file */
     LOSS_UNSEEN, /* processes that could not be looked at: ended before, or not ours to see */
-    LOSS_SYMBOL_TIMEOUT, /* locations left unnamed since the time or size limit was reached */
+    LOSS_SYMBOL_TIMEOUT,     /* locations left unnamed since the time limit was reached */
+    LOSS_DEBUG_INFO_TIMEOUT, /* locations whose debug info took too long, or is too large: no file,
+                              * line and inlined functions; a name, if a symbol table has one */
     LOSS_NUM_KINDS
 };
 

@@ -15,6 +15,9 @@
 #define CHAIN_MAX_SOURCES 4
 #define CHAIN_CLOCK_INTERVAL 64 /* look-ups between two looks at the clock */
 
+/* What of the time limit debug info gets, and symbol tables do not: these take milliseconds. */
+#define CHAIN_DEBUG_QUARTERS 3
+
 enum group_kind { GROUP_MODULE, GROUP_KERNEL, GROUP_PROCESS };
 
 /* Locations that the same sources can name: one ELF file, the kernel, the JIT code of one process.
@@ -41,7 +44,8 @@ struct chain {
     struct stack_table *table;
     struct target *target;
     const struct symbolize_options *options;
-    uint64_t deadline_ns; /* 0 = none */
+    uint64_t deadline_ns;       /* 0 = none */
+    uint64_t debug_deadline_ns; /* for debug info, which may take long; 0 = none */
     struct group *groups;
     size_t num_groups, groups_capacity;
     uint32_t *mapping_groups; /* by mapping id; UINT32_MAX = none yet */
@@ -65,7 +69,10 @@ struct sources {
     struct debug_files *files;
     uint64_t *places; /* of the input */
     struct arena arena;
-    bool is_late; /* the deadline has passed */
+    bool is_late;       /* the deadline has passed */
+    bool is_debug_late; /* that for debug info had passed before any was looked at */
+    bool has_unread; /* there is debug info that is not looked at, for want of time or too large */
+    bool is_cut;     /* the last look-up got less than the file may tell */
     unsigned num_lookups;
 };
 
@@ -315,7 +322,8 @@ static struct error *sources_open(struct sources *sources, struct chain *chain,
         .mapping = stack_table_mapping(chain->table, group->mapping),
         .process = group->kind == GROUP_PROCESS ? target_find(chain->target, group->pid) : NULL,
         .arena = &sources->arena,
-        .deadline_ns = chain->deadline_ns,
+        .deadline_ns = chain->debug_deadline_ns,
+        .is_cut = &sources->is_cut,
     };
     sources->ops = process_ops;
     sources->num = ARRAY_LENGTH(process_ops);
@@ -326,6 +334,8 @@ static struct error *sources_open(struct sources *sources, struct chain *chain,
     sources_check_time(sources, chain->deadline_ns);
     if (sources->is_late)
         return NULL;
+    sources->is_debug_late =
+        chain->debug_deadline_ns && clock_monotonic_ns() >= chain->debug_deadline_ns;
     if (group->kind == GROUP_MODULE) {
         struct error *err =
             debug_files_open(group->module, chain->options->debug_dir, &sources->files);
@@ -333,13 +343,16 @@ static struct error *sources_open(struct sources *sources, struct chain *chain,
         if (err)
             chain->loss.counts[LOSS_UNREADABLE]++;
         RETURN_IF_ERROR(note_error(err, group->module->path));
-        if (sources->files && chain->server)
+        if (sources->files && chain->server && !sources->is_debug_late)
             debug_files_fetch(sources->files, chain->server);
         sources->ops = module_ops;
         sources->num = sources->files ? ARRAY_LENGTH(module_ops) : 0;
         sources->input.files = sources->files;
     }
     sources->inlines = chain->options->inlines;
+    if (sources->files && sources->inlines)
+        sources->has_unread =
+            sources->files->is_too_large || (sources->files->dwarf && sources->is_debug_late);
     return NULL;
 }
 
@@ -361,7 +374,7 @@ static void *sources_state(struct sources *sources, size_t source)
 
     if (!sources->is_open[source]) {
         sources->is_open[source] = true;
-        if (ops == &symbolize_dwarf && !sources->inlines)
+        if (ops == &symbolize_dwarf && (!sources->inlines || sources->is_debug_late))
             return NULL;
         err = note_error(ops->open(&sources->input, &sources->states[source]), ops->name);
         if (err)
@@ -404,7 +417,9 @@ static void complete_physical(struct sources *sources, uint64_t place, struct sy
 static bool sources_lookup(struct sources *sources, uint64_t place, struct symbol_frames *frames)
 {
     frames->hint = NULL;
+    sources->is_cut = false;
     for (size_t i = 0; i < sources->num; i++) {
+        sources->is_cut |= sources->has_unread && sources->ops[i] == &symbolize_dwarf;
         if (!sources_ask(sources, i, place, frames) || frames->num_symbols == 0)
             continue;
         if (sources->ops[i] == &symbolize_dwarf)
@@ -487,6 +502,13 @@ static void keep_name_only(struct symbol_frames *frames)
     frames->num_symbols = 1;
 }
 
+/* Tells whether the lines that a place has are better than what a symbol table can tell. */
+static bool item_has_better_lines(const struct chain *chain, const struct item *item)
+{
+    return item->has_lines &&
+           !location_needs_name(chain->table, &chain->table->locations[item->location]);
+}
+
 static struct error *chain_name_item(struct chain *chain, struct sources *sources,
                                      const struct item *item, struct symbol_frames *frames)
 {
@@ -500,6 +522,11 @@ static struct error *chain_name_item(struct chain *chain, struct sources *source
     is_found = !is_late && item->has_place && sources_lookup(sources, item->place, frames);
     if (sources->err)
         return sources->err;
+    if (!is_late && item->has_place && sources->is_cut) {
+        chain->loss.counts[LOSS_DEBUG_INFO_TIMEOUT]++;
+        if (item_has_better_lines(chain, item))
+            return NULL;
+    }
     if (!is_found) {
         chain->loss.counts[is_late ? LOSS_SYMBOL_TIMEOUT : LOSS_UNSYMBOLIZED]++;
         if (item->has_lines)
@@ -599,7 +626,7 @@ static struct error *chain_run(struct chain *chain)
     RETURN_IF_ERROR(name_cache_init(&chain->names, &chain->table->strings));
     if (options->debuginfod)
         RETURN_IF_ERROR(note_error(debug_server_open(options->fetch, options->fetch_context,
-                                                     chain->deadline_ns, &chain->server),
+                                                     chain->debug_deadline_ns, &chain->server),
                                    "debuginfod"));
     RETURN_IF_ERROR(chain_collect(chain));
     if (chain->num_items > 0)
@@ -627,8 +654,10 @@ struct error *symbolize_table(struct stack_table *table, struct target *target,
     uint64_t start_ns = clock_monotonic_ns();
     struct error *err;
 
-    if (options->timeout_ns)
+    if (options->timeout_ns) {
         chain.deadline_ns = start_ns + options->timeout_ns;
+        chain.debug_deadline_ns = start_ns + options->timeout_ns / 4 * CHAIN_DEBUG_QUARTERS;
+    }
     err = chain_run(&chain);
     if (!err)
         err = count_results(&chain, &result);

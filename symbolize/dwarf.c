@@ -31,6 +31,7 @@ struct dwarf_state {
     struct dwarf_index index;
     struct dwarf_scopes scopes;
     struct arena *arena; /* borrowed: where strings go */
+    bool *is_cut;        /* borrowed: see struct symbolize_input; may be NULL */
     struct batch batch;
     uint64_t single_addr; /* the one place of a batch that is asked for on its own */
 };
@@ -97,6 +98,7 @@ static struct error *dwarf_open(const struct symbolize_input *input, void **stat
     if (!state)
         return &error_no_memory;
     state->arena = input->arena;
+    state->is_cut = input->is_cut;
     dwarf_budget_init(&state->budget, DEBUG_FILES_MAX_BYTES, input->deadline_ns);
     dwarf_index_init(&state->index, input->files, &state->budget);
     RETURN_IF_ERROR(batch_init(&state->batch, state, places));
@@ -124,19 +126,11 @@ static void unit_places_deinit(struct unit_places *places)
 static struct error *unit_places_init(struct unit_places *places, const struct batch *batch,
                                       const struct dwarf_unit *unit)
 {
-    size_t low = 0;
-    size_t high = batch->places.num;
+    size_t first = array_search(batch->places.num, at,
+                                (uintptr_t)batch->units[batch->order[at]] < (uintptr_t)unit);
 
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if ((uintptr_t)batch->units[batch->order[middle]] < (uintptr_t)unit)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    places->numbers = &batch->order[low];
-    while (low + places->num < batch->places.num &&
+    places->numbers = &batch->order[first];
+    while (first + places->num < batch->places.num &&
            batch->units[places->numbers[places->num]] == unit)
         places->num++;
     places->addrs = calloc(places->num + 1, sizeof(*places->addrs));
@@ -287,15 +281,24 @@ static bool tell_single(struct dwarf_state *state, uint64_t elf_addr,
     return is_known;
 }
 
+/* Once the budget is spent nothing is told any more: names would lack their namespaces, stacks some
+ * inlined functions, and nobody could see that. */
 static bool dwarf_lookup(void *opened, uint64_t elf_addr, struct symbol_frames *frames_ret)
 {
     struct dwarf_state *state = opened;
     struct dwarf_places places = state->batch.places;
     size_t number = dwarf_places_from(places, elf_addr);
+    bool is_known = false;
 
-    if (number < places.num && places.addrs[number] == elf_addr)
-        return tell(state, &state->batch, number, frames_ret);
-    return tell_single(state, elf_addr, frames_ret);
+    if (!state->budget.is_spent && number < places.num && places.addrs[number] == elf_addr)
+        is_known = tell(state, &state->batch, number, frames_ret);
+    else if (!state->budget.is_spent)
+        is_known = tell_single(state, elf_addr, frames_ret);
+    if (!state->budget.is_spent)
+        return is_known;
+    if (state->is_cut)
+        *state->is_cut = true;
+    return false;
 }
 
 const struct symbolize_ops symbolize_dwarf = {

@@ -223,8 +223,10 @@ static bool reserve(struct dwarf_section *section, struct dwarf_budget *budget)
 
     if (section->mapped)
         return true;
-    if (section->total_bytes > budget->bytes_left)
+    if (section->total_bytes > budget->bytes_left) {
+        budget->is_spent = true;
         return false;
+    }
     mapped = mmap(NULL, num_bytes, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED)

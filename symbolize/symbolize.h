@@ -51,10 +51,12 @@ struct symbolize_input {
     const struct mapping *mapping; /* the profile mapping being named */
     const struct process *process; /* for MAPPING_ANON: whose memory it is; may be NULL */
     struct arena *arena;    /* strings of answers go here; lives as long as the source is open */
-    uint64_t deadline_ns;   /* CLOCK_MONOTONIC; 0 none */
+    uint64_t deadline_ns;   /* for debug info; CLOCK_MONOTONIC; 0 none */
     const uint64_t *places; /* what will be asked for: ascending, no doubles. A source may answer
                              * these all at once; others take it longer. NULL = not known */
     size_t num_places;
+    bool *is_cut; /* set by a look-up that ended for want of time, or at a bound of size: the source
+                   * may know more. NULL = nobody asks */
 };
 
 /* One source of names: own DWARF, symbol table, kallsyms, perf-PID.map ... The chain asks them in
@@ -107,8 +109,9 @@ struct symbolize_options {
     bool again;   /* look places up again that have lines; one that is not found keeps its lines */
     bool inlines; /* expand inlined functions and lines; false: names of physical functions only,
                    * and no debug info is read */
-    uint64_t
-        timeout_ns; /* 0 = none: stop looking up after this long, name the rest synthetically */
+    uint64_t timeout_ns; /* 0 = none: stop looking up after this long, name the rest synthetically.
+                          * Debug info, and its fetching, gets three quarters of it: what is left
+                          * is for the symbol tables of all the others */
     const char *debug_dir; /* more debug directories, as /usr/lib/debug, separated by ':'; NULL =
                             * none */
     bool debuginfod;       /* ask servers for debug files that are not here */
@@ -129,7 +132,7 @@ struct symbolize_result {
     uint64_t worst_num_locations; /* unnamed locations there */
     uint64_t duration_ns;
     struct symbolize_fetches fetches;
-    struct loss loss; /* UNSYMBOLIZED, SYMBOL_TIMEOUT, UNREADABLE */
+    struct loss loss; /* UNSYMBOLIZED, SYMBOL_TIMEOUT, DEBUG_INFO_TIMEOUT, UNREADABLE */
 };
 
 /* Gives lines to every location of `table` in scope that has none yet, or only a synthetic one from

@@ -583,3 +583,28 @@ def test_output_that_cannot_be_written_is_told_before_the_work(cprofiler, unname
                        "/nowhere")
     done = cprofiler("symbolize", "--debug-dir", unnamed.kept, "-o", "/dev/full", unnamed.file)
     assert done.returncode == 1 and b"/dev/full" in done.stderr
+
+
+# --- debug info that is not read ---------------------------------------------------------------
+
+
+def test_debug_info_that_is_too_large_is_told(cprofiler, tmp_path):
+    """The names are there, and the summaries say whose files and lines are missing and why."""
+    app = build(tmp_path / "bin", flags=["-O2"])
+    announced = b"ZLIB" + (10 ** 9).to_bytes(8, "big") + bytes(10 ** 6)
+    (tmp_path / "huge").write_bytes(announced)
+    for file in (app, app.parent / "libwork.so"):
+        # objcopy would unpack what it adds under the real name.
+        subprocess.run(["objcopy", "--add-section", f".xdebug_info={tmp_path / 'huge'}", file], check=True, timeout=60)
+        file.write_bytes(file.read_bytes().replace(b".xdebug_info", b".zdebug_info"))
+    made = recording.record(cprofiler, tmp_path, [app, ROUNDS], hz=999)
+    names = {name for found in lines_of(made.profile, str(app)).values() for name, _, _ in found}
+    assert "first_build" in names, names
+    assert made.summary["loss"]["debug_info_timeout"] >= 2
+
+    told = re.compile(r"^  \d+ places without file, line and inlined functions: their debug info took too long", re.M)
+    done = cprofiler("record", "-o", tmp_path / "told.pprof", "--", app, ROUNDS)
+    assert done.returncode == 0 and told.search(done.stderr.decode()), done.stderr
+    later = recording.record(cprofiler, tmp_path, [app, ROUNDS], hz=999, flags=["--no-symbolize"], name="later")
+    said = symbolize(cprofiler, later.file)
+    assert told.search(said), said
