@@ -19,6 +19,7 @@ static const struct {
     [REASON_OTHER] = {"[other]", LOSS_NUM_KINDS},
     [REASON_BEFORE_ATTACH] = {"[allocated before attach]", LOSS_NUM_KINDS},
     [REASON_UNTRACKED] = {"[untracked]", LOSS_NUM_KINDS},
+    [REASON_TRIMMED] = {"[allocator]", LOSS_NUM_KINDS}, /* never shown: it has lines */
 };
 
 const char *frame_reason_name(enum frame_reason reason)

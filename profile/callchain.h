@@ -33,6 +33,7 @@ enum frame_reason {
     REASON_OTHER,          /* [other]: rare stacks merged to stay within the memory limit */
     REASON_BEFORE_ATTACH,  /* [allocated before attach]: memory older than a heap recording */
     REASON_UNTRACKED,      /* [untracked]: memory that no sampled allocation explains */
+    REASON_TRIMMED,        /* a place after all, whose innermost lines were an allocator's */
     REASON_NUM
 };
 

@@ -78,6 +78,49 @@ void profile_sample_add(struct profile_sample *sample, const int64_t *values, si
         sample->values[i] = saturating_add(sample->values[i], values[i]);
 }
 
+/* Finds the sample of this stack and label set. Returns: NULL when there is none. */
+static struct profile_sample *find_sample(const struct profile *profile,
+                                          const struct hash_index *index, uint32_t stack,
+                                          uint32_t label_set)
+{
+    struct hash_index_cursor cursor =
+        hash_index_first(index, profile_sample_hash(stack, label_set));
+    uint32_t item;
+
+    while (hash_index_next(index, &cursor, &item)) {
+        struct profile_sample *sample = &profile->samples[item];
+        if (sample->stack == stack && sample->label_set == label_set)
+            return sample;
+    }
+    return NULL;
+}
+
+struct error *profile_replace_stacks(struct profile *profile, const uint32_t *stack_map)
+{
+    struct hash_index index;
+    size_t num_kept = 0;
+
+    hash_index_init(&index);
+    RETURN_IF_ERROR(hash_index_reserve(&index, profile->num_samples));
+    for (size_t i = 0; i < profile->num_samples; i++) {
+        struct profile_sample sample = profile->samples[i];
+
+        sample.stack = stack_map[sample.stack];
+        struct profile_sample *same = find_sample(profile, &index, sample.stack, sample.label_set);
+        if (same) {
+            profile_sample_add(same, sample.values, profile->num_value_types);
+            continue;
+        }
+        uint64_t hash = profile_sample_hash(sample.stack, sample.label_set);
+        error_destroy(hash_index_insert(&index, hash, (uint32_t)num_kept)); /* room is reserved */
+        profile->samples[num_kept++] = sample;
+    }
+    profile->num_samples = num_kept;
+    hash_index_deinit(&profile->sample_index);
+    profile->sample_index = index;
+    return NULL;
+}
+
 struct error *profile_add(struct profile *profile, uint32_t stack, uint32_t label_set,
                           const int64_t *values)
 {

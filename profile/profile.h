@@ -73,6 +73,11 @@ struct error *profile_add(struct profile *profile, uint32_t stack, uint32_t labe
 /* Adds `values` to a sample; sums saturate. num_values: the profile's num_value_types. */
 void profile_sample_add(struct profile_sample *sample, const int64_t *values, size_t num_values);
 
+/* Gives all samples other stacks and adds up those that are alike then.
+ * stack_map: new stack of each stack that a sample has. Returns: NULL, or error_no_memory (nothing
+ * changed then). */
+struct error *profile_replace_stacks(struct profile *profile, const uint32_t *stack_map) MUST_CHECK;
+
 /* Tells under which hash a sample is found in sample_index. */
 uint64_t profile_sample_hash(uint32_t stack, uint32_t label_set);
 
