@@ -391,6 +391,54 @@ static void drop_dots(char *path)
     *to = '\0';
 }
 
+/* Drops "x/.." from a relative path, in place: units below different directories name one header.
+ */
+static void drop_parents(char *path)
+{
+    size_t num_kept = 0; /* bytes that no ".." takes away: "../../" */
+    size_t num_bytes = 0;
+
+    for (const char *from = path; *from;) {
+        size_t part = strcspn(from, "/");
+        size_t step = part + (from[part] == '/');
+
+        if (part == 0) {
+            from++;
+            continue;
+        }
+        if (part == 2 && !memcmp(from, "..", 2) && num_bytes > num_kept) {
+            num_bytes--; /* the slash */
+            while (num_bytes > num_kept && path[num_bytes - 1] != '/')
+                num_bytes--;
+        } else {
+            memmove(path + num_bytes, from, step);
+            num_bytes += step;
+            if (part == 2 && !memcmp(path + num_bytes - step, "..", 2))
+                num_kept = num_bytes;
+        }
+        from += step;
+    }
+    path[num_bytes] = '\0';
+}
+
+/* Tells whether a directory is relative to the compilation directory. One that is itself relative
+ * was made so by -ffile-prefix-map (Debian: "./csu"), and what else begins like it was, too: it is
+ * relative to the same unknown place, as is entry 0 of DWARF 5, which is that directory again. */
+static bool is_below(const struct dwarf_line_name *dir, const struct dwarf_line_name *root)
+{
+    const char *slash = memchr(root->bytes, '/', root->num_bytes);
+    size_t num_bytes = slash ? (size_t)(slash - root->bytes) : root->num_bytes;
+
+    if (root->bytes[0] == '/' || dir->num_bytes < num_bytes ||
+        memcmp(dir->bytes, root->bytes, num_bytes) != 0)
+        return true;
+    if (dir->num_bytes > num_bytes)
+        return dir->bytes[num_bytes] != '/' ||
+               (dir->num_bytes >= num_bytes + 3 && !memcmp(dir->bytes + num_bytes, "/..", 3));
+    /* "." is what -I. left. */
+    return num_bytes == 1 && root->bytes[0] == '.' && root->num_bytes > 2;
+}
+
 const char *dwarf_line_table_path(const struct dwarf_line_table *table, uint64_t file,
                                   struct arena *arena)
 {
@@ -406,10 +454,10 @@ const char *dwarf_line_table_path(const struct dwarf_line_table *table, uint64_t
     if (name.dir < table->num_dirs)
         dir = table->dirs[name.dir];
     /* "<built-in>" and its like are no files. */
-    if (name.bytes[0] == '<' || root.num_bytes == 0 || root.bytes[0] != '/')
-        root.num_bytes = 0;
     if (name.bytes[0] == '<')
-        dir.num_bytes = 0;
+        root.num_bytes = dir.num_bytes = 0;
+    if (root.num_bytes > 0 && dir.num_bytes > 0 && !is_below(&dir, &root))
+        root.num_bytes = 0;
     path = arena_alloc(arena, (size_t)root.num_bytes + dir.num_bytes + name.num_bytes + 3);
     if (!path)
         return NULL;
@@ -418,5 +466,7 @@ const char *dwarf_line_table_path(const struct dwarf_line_table *table, uint64_t
     num_bytes = append(path, num_bytes, name);
     path[num_bytes] = '\0';
     drop_dots(path);
+    if (path[0] != '/')
+        drop_parents(path);
     return path;
 }
