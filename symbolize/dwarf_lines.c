@@ -421,22 +421,28 @@ static void drop_parents(char *path)
     path[num_bytes] = '\0';
 }
 
+static bool starts_with(const struct dwarf_line_name *dir, const char *component)
+{
+    size_t num_bytes = strlen(component);
+
+    return dir->num_bytes >= num_bytes && !memcmp(dir->bytes, component, num_bytes) &&
+           (dir->num_bytes == num_bytes || dir->bytes[num_bytes] == '/');
+}
+
 /* Tells whether a directory is relative to the compilation directory. One that is itself relative
- * was made so by -ffile-prefix-map (Debian: "./csu"), and what else begins like it was, too: it is
- * relative to the same unknown place, as is entry 0 of DWARF 5, which is that directory again. */
+ * was made so by -ffile-prefix-map, which shortened other absolute ones, too: those (and entry 0 of
+ * DWARF 5, the compilation directory once more) are relative to the same unknown place. Debian's
+ * libc has "./csu" of "/build/glibc/csu", openjdk "make/hotspot" of "/build/openjdk/make/hotspot":
+ * what begins likewise was shortened; "..", and "." by -I., were not. */
 static bool is_below(const struct dwarf_line_name *dir, const struct dwarf_line_name *root)
 {
-    const char *slash = memchr(root->bytes, '/', root->num_bytes);
-    size_t num_bytes = slash ? (size_t)(slash - root->bytes) : root->num_bytes;
+    bool is_dotted = starts_with(dir, ".");
 
-    if (root->bytes[0] == '/' || dir->num_bytes < num_bytes ||
-        memcmp(dir->bytes, root->bytes, num_bytes) != 0)
+    if (root->bytes[0] == '/' || starts_with(dir, "..") || starts_with(dir, "./.."))
         return true;
-    if (dir->num_bytes > num_bytes)
-        return dir->bytes[num_bytes] != '/' ||
-               (dir->num_bytes >= num_bytes + 3 && !memcmp(dir->bytes + num_bytes, "/..", 3));
-    /* "." is what -I. left. */
-    return num_bytes == 1 && root->bytes[0] == '.' && root->num_bytes > 2;
+    if (!starts_with(root, "."))
+        return is_dotted;
+    return !is_dotted || (dir->num_bytes == 1 && root->num_bytes > 2);
 }
 
 const char *dwarf_line_table_path(const struct dwarf_line_table *table, uint64_t file,
