@@ -78,11 +78,11 @@ static struct error *check_pid_namespace(void)
  * program use such maps (since Linux 6.1): 16384 at once take most of the time of a start. */
 static int create_maps(struct bpf_filter *filter, const struct bpf_image *image, uint32_t flags)
 {
-    filter->tasks_fd = bpf_loader_create_map(image, "tasks", flags);
+    filter->tasks_fd = bpf_loader_create_map(image, "tasks", flags, 0);
     if (filter->tasks_fd < 0)
         return filter->tasks_fd;
     if (filter->unfollowed_fd < 0)
-        filter->unfollowed_fd = bpf_loader_create_map(image, "unfollowed", 0);
+        filter->unfollowed_fd = bpf_loader_create_map(image, "unfollowed", 0, 0);
     return filter->unfollowed_fd < 0 ? filter->unfollowed_fd : 0;
 }
 
@@ -95,7 +95,7 @@ static int load_program(const struct bpf_filter *filter, const struct bpf_image 
         {"by_thread", numbers->by_thread},
     };
 
-    return bpf_loader_load(image, section, symbols, ARRAY_LENGTH(symbols));
+    return bpf_loader_load(image, section, 0, symbols, ARRAY_LENGTH(symbols));
 }
 
 static struct error *load_filter(struct bpf_filter *filter, const struct bpf_image *image,

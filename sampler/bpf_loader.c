@@ -13,6 +13,7 @@
 
 #define RAW_TRACEPOINT "raw_tracepoint/"
 #define PERF_EVENT "perf_event"
+#define UPROBE "uprobe/"
 #define RELOCATION_IMM64 1 /* R_BPF_64_64: the address that an LD_IMM64 instruction loads */
 
 /* An image with its tables found and checked: all offsets lie inside. */
@@ -121,7 +122,8 @@ static int call_with_memory(enum bpf_cmd command, union bpf_attr *attr)
     return result;
 }
 
-int bpf_loader_create_map(const struct bpf_image *image, const char *name, uint32_t flags)
+int bpf_loader_create_map(const struct bpf_image *image, const char *name, uint32_t flags,
+                          uint32_t max_entries)
 {
     union bpf_attr attr = {.map_flags = flags};
     const struct bpf_image_map *map;
@@ -135,7 +137,7 @@ int bpf_loader_create_map(const struct bpf_image *image, const char *name, uint3
     attr.map_type = map->type;
     attr.key_size = map->key_bytes;
     attr.value_size = map->value_bytes;
-    attr.max_entries = map->max_entries;
+    attr.max_entries = max_entries ? max_entries : map->max_entries;
     return call_with_memory(BPF_MAP_CREATE, &attr);
 }
 
@@ -189,10 +191,20 @@ static int relocate_all(const struct elf *elf, const Elf64_Shdr *section, struct
     return 0;
 }
 
-int bpf_loader_load(const struct bpf_image *image, const char *section_name,
+/* Tells the type of the program in a section by the section's name. */
+static uint32_t program_type(const char *section_name)
+{
+    if (!strcmp(section_name, PERF_EVENT))
+        return BPF_PROG_TYPE_PERF_EVENT;
+    if (!strncmp(section_name, UPROBE, strlen(UPROBE)))
+        return BPF_PROG_TYPE_KPROBE; /* which is what a uprobe's is, too */
+    return BPF_PROG_TYPE_RAW_TRACEPOINT;
+}
+
+int bpf_loader_load(const struct bpf_image *image, const char *section_name, uint32_t attach_type,
                     const struct bpf_symbol *symbols, size_t num_symbols)
 {
-    union bpf_attr attr = {.prog_type = BPF_PROG_TYPE_UNSPEC};
+    union bpf_attr attr = {.prog_type = program_type(section_name)};
     CLEANUP(free) struct bpf_insn *program = NULL;
     const Elf64_Shdr *section, *license;
     const void *insns;
@@ -214,8 +226,7 @@ int bpf_loader_load(const struct bpf_image *image, const char *section_name,
     err = relocate_all(&elf, section, program, num_insns, symbols, num_symbols);
     if (err)
         return err;
-    attr.prog_type =
-        !strcmp(section_name, PERF_EVENT) ? BPF_PROG_TYPE_PERF_EVENT : BPF_PROG_TYPE_RAW_TRACEPOINT;
+    attr.expected_attach_type = attach_type;
     attr.insns = (uintptr_t)program;
     attr.insn_cnt = (uint32_t)num_insns;
     attr.license = (uintptr_t)text_at(&elf, (size_t)(license - elf.sections), 0);

@@ -111,6 +111,19 @@ void perf_event_attr_owner(struct perf_event_attr *attr)
     attr->read_format = 0;
 }
 
+void perf_event_attr_bpf_output(uint32_t stack_bytes, struct perf_event_attr *attr)
+{
+    attr_init(attr, PERF_COUNT_SW_BPF_OUTPUT);
+    attr->sample_type = PERF_RECORD_BPF_SAMPLE_TYPE | PERF_SAMPLE_REGS_USER;
+    attr->sample_period = 1;
+    attr->sample_regs_user = PERF_RECORD_USER_REGS;
+    if (stack_bytes) {
+        attr->sample_type |= PERF_SAMPLE_STACK_USER;
+        attr->sample_stack_user = stack_bytes;
+    }
+    attr->watermark = 1; /* the ring decides when we are woken */
+}
+
 static int open_with(const struct perf_event_attr *attr, int whom, int cpu, unsigned long flags)
 {
     struct perf_event_attr copy = *attr; /* the kernel writes its size there on E2BIG */

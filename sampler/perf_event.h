@@ -37,6 +37,10 @@ void perf_event_attr_sideband(const struct sampler_options *options, bool inheri
 /* Fills `attr` for an event that does nothing but own a ring for others to write into. */
 void perf_event_attr_owner(struct perf_event_attr *attr);
 
+/* Fills `attr` for an event that a BPF program writes samples through: user registers and
+ * `stack_bytes` of user stack, with what the program tells as PERF_SAMPLE_RAW. Enabled at once. */
+void perf_event_attr_bpf_output(uint32_t stack_bytes, struct perf_event_attr *attr);
+
 /* perf_event_open(2), close-on-exec, no group. pid, cpu: as there (-1: every task, every CPU).
  * Returns: the descriptor, or a negative errno value. */
 int perf_event_open(const struct perf_event_attr *attr, pid_t pid, int cpu);

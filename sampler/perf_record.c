@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "profile/loss.h"
+#include "sampler/bpf/heap.h"
 
 /* Since Linux 5.12 and 3.x; spelt out because older headers lack one or the other. */
 #define MISC_CPUMODE_MASK 7u
@@ -119,6 +120,31 @@ static bool read_callchain(struct cursor *cursor, struct sample *sample)
     return true;
 }
 
+/* Reads what a BPF program told: only the heap's writes any. */
+static bool read_raw(struct cursor *cursor, struct perf_record *record)
+{
+    const size_t num_bytes = sizeof(uint32_t) + HEAP_BPF_RAW_BYTES;
+    struct heap_bpf_record raw;
+    const uint8_t *bytes;
+    uint32_t size;
+
+    if (!read_bytes(cursor, num_bytes, &bytes))
+        return false;
+    memcpy(&size, bytes, sizeof(size));
+    memcpy(&raw, bytes + sizeof(size), sizeof(raw));
+    if (size != HEAP_BPF_RAW_BYTES)
+        return false;
+    record->heap = (struct heap_sample){
+        .id = raw.id,
+        .size_bytes = raw.size,
+        .rate_bytes = raw.rate,
+        .address = raw.address,
+        .probe_pc = raw.probe_pc,
+    };
+    record->sample.heap = &record->heap;
+    return true;
+}
+
 static bool read_user_regs(struct cursor *cursor, struct sample *sample)
 {
     uint64_t perf_regs[SAMPLE_NUM_REGS];
@@ -183,6 +209,8 @@ static bool decode_sample(struct cursor *cursor, const struct perf_event_header 
     if (!read_sample_head(cursor, format->sample_type, record))
         return false;
     if (format->sample_type & PERF_SAMPLE_CALLCHAIN && !read_callchain(cursor, sample))
+        return false;
+    if (format->sample_type & PERF_SAMPLE_RAW && !read_raw(cursor, record))
         return false;
     if (format->sample_type & PERF_SAMPLE_REGS_USER && !read_user_regs(cursor, sample))
         return false;

@@ -20,6 +20,10 @@
 #define PERF_RECORD_SAMPLE_TYPE                                                               \
     (PERF_SAMPLE_IP | PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_ID | PERF_SAMPLE_CPU | \
      PERF_SAMPLE_PERIOD)
+/* What the events of the heap's BPF program ask for; REGS_USER and STACK_USER come on top. */
+#define PERF_RECORD_BPF_SAMPLE_TYPE                                                           \
+    (PERF_SAMPLE_IP | PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_ID | PERF_SAMPLE_CPU | \
+     PERF_SAMPLE_RAW)
 /* What every sideband event asks for. */
 #define PERF_RECORD_SIDEBAND_SAMPLE_TYPE (PERF_SAMPLE_TID | PERF_SAMPLE_TIME)
 /* The 17 user registers: ax bx cx dx si di bp sp ip (bits 0-8), r8..r15 (bits 16-23). */
@@ -42,6 +46,7 @@ enum perf_record_result {
 struct perf_record {
     struct event event; /* event.sample points to `sample` */
     struct sample sample;
+    struct heap_sample heap; /* sample.heap points here where there is PERF_SAMPLE_RAW */
     uint64_t source_id; /* samples: PERF_SAMPLE_ID, the event as opened (not its inherited child) */
 };
 

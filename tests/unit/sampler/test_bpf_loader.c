@@ -48,7 +48,7 @@ static void a_declared_map_is_created(void **state)
     struct bpf_image image = real_image();
 
     (void)state;
-    assert_opened(bpf_loader_create_map(&image, "unfollowed", 0));
+    assert_opened(bpf_loader_create_map(&image, "unfollowed", 0, 0));
 }
 
 static void an_unknown_map_is_told(void **state)
@@ -56,8 +56,8 @@ static void an_unknown_map_is_told(void **state)
     struct bpf_image image = real_image();
 
     (void)state;
-    assert_int_equal(bpf_loader_create_map(&image, "no such map", 0), -ENOENT);
-    assert_int_equal(bpf_loader_create_map(&image, "filter_sample", 0), -ENOENT);
+    assert_int_equal(bpf_loader_create_map(&image, "no such map", 0, 0), -ENOENT);
+    assert_int_equal(bpf_loader_create_map(&image, "filter_sample", 0, 0), -ENOENT);
 }
 
 static void an_unknown_section_is_told(void **state)
@@ -65,7 +65,7 @@ static void an_unknown_section_is_told(void **state)
     struct bpf_image image = real_image();
 
     (void)state;
-    assert_int_equal(bpf_loader_load(&image, "perf_event/none", NULL, 0), -ENOENT);
+    assert_int_equal(bpf_loader_load(&image, "perf_event/none", 0, NULL, 0), -ENOENT);
 }
 
 static void a_symbol_that_nobody_gives_is_told(void **state)
@@ -73,7 +73,7 @@ static void a_symbol_that_nobody_gives_is_told(void **state)
     struct bpf_image image = real_image();
 
     (void)state;
-    assert_int_equal(bpf_loader_load(&image, "perf_event", NULL, 0), -ENOENT);
+    assert_int_equal(bpf_loader_load(&image, "perf_event", 0, NULL, 0), -ENOENT);
 }
 
 static void a_program_hangs_only_on_what_its_section_names(void **state)
@@ -98,8 +98,8 @@ static void use_all(const struct bpf_image *image)
     static const struct bpf_symbol symbols[] = {{"processes", 1000000}, {"unfollowed", 1000000}};
 
     /* No descriptor is that high: the kernel refuses what gets so far. */
-    assert_true(bpf_loader_load(image, "perf_event", symbols, 2) < 0);
-    assert_true(bpf_loader_load(image, "raw_tracepoint/sched_process_fork", symbols, 2) < 0);
+    assert_true(bpf_loader_load(image, "perf_event", 0, symbols, 2) < 0);
+    assert_true(bpf_loader_load(image, "raw_tracepoint/sched_process_fork", 0, symbols, 2) < 0);
 }
 
 static void a_cut_image_is_refused(void **state)
@@ -110,7 +110,7 @@ static void a_cut_image_is_refused(void **state)
         struct bpf_image image = {bytes, num_bytes};
 
         use_all(&image);
-        assert_true(bpf_loader_create_map(&image, "processes", 0) < 0);
+        assert_true(bpf_loader_create_map(&image, "processes", 0, 0) < 0);
         free(bytes);
     }
 }
