@@ -1,6 +1,7 @@
 """Kernel functions by the file /proc/kallsyms, as a user without privileges reads it: with the names of kernel
 modules, and with all addresses hidden. The file is one of ours, bound over the real one in a mount namespace."""
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -17,7 +18,7 @@ def read_real():
     if os.geteuid() != 0 or not any(int(line[0], 16) for line in lines):
         pytest.skip("only root sees the kernel's addresses, which the files of this test are made of")
     if subprocess.run(["unshare", "-m", "true"], check=False, stderr=subprocess.DEVNULL).returncode:
-        pytest.skip("this user may not make mount namespaces (unshare -m)")
+        pytest.skip("unshare -m fails here: no right to mount, or a chroot whose root is no mount")
     return lines
 
 
@@ -28,11 +29,12 @@ def make_record(cprofiler, open_dir, paranoid):
         paranoid(1)
         kallsyms, file = open_dir / "kallsyms", open_dir / "cpu.pprof"
         kallsyms.write_text("".join(lines), encoding="ascii")
-        command = cprofiler.argv("record", "-F", "499", "-o", file, "--", "dd", "if=/dev/zero", "of=/dev/null",
-                                 "bs=1M", "count=10000")
+        program = shutil.copy(cprofiler.path, open_dir / "cprofiler")
         done = subprocess.run(["unshare", "-m", "sh", "-ec", 'mount --bind "$1" /proc/kallsyms; shift; exec "$@"', "sh",
-                               kallsyms, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command],
-                              check=False, timeout=120, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                               kallsyms, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", program,
+                               "record", "-F", "499", "-o", file, "--", "dd", "if=/dev/zero", "of=/dev/null",
+                               "bs=1M", "count=10000"],
+                              check=False, timeout=120, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=open_dir)
         assert done.returncode == 0, done.stderr
         return Profile(file), done.stderr.decode()
     return record

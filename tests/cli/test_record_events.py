@@ -1,6 +1,7 @@
 """`record -e`, `-c`: what is accepted, what is refused and how, what the summary says."""
 import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -128,8 +129,9 @@ def test_without_rights_kernel_events_name_what_hides_them(cprofiler, workload, 
     with open("/proc/sys/kernel/perf_event_paranoid", encoding="ascii") as file:
         if int(file.read()) < 2:
             pytest.skip("everybody may see the kernel here")
+    program = shutil.copy(cprofiler.path, open_dir / "cprofiler")
     done = subprocess.run(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
-                           *cprofiler.argv("record", "-o", open_dir / "x.pprof", "-e", "cs", "true")],
+                           program, "record", "-o", open_dir / "x.pprof", "-e", "cs", "true"], cwd=open_dir,
                           check=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
     assert done.returncode == 1
     assert re.search(rb"perf_event_paranoid( is)? \d", done.stderr), done.stderr

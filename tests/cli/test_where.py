@@ -50,7 +50,7 @@ def expect_named(got, function="real_work", least=0.8):
 def make_in_namespace():
     """in_namespace(SCRIPT): a command line that runs it in a mount namespace of its own."""
     if subprocess.run(["unshare", "-m", "true"], check=False, stderr=subprocess.DEVNULL).returncode:
-        pytest.skip("this user may not make mount namespaces (unshare -m)")
+        pytest.skip("unshare -m fails here: no right to mount, or a chroot whose root is no mount")
     return lambda script: ["unshare", "-m", "sh", "-ec", script]
 
 

@@ -32,9 +32,15 @@ def sanitizer_environment():
 
 
 def parse_tap(text):
-    """TAP text -> {test name: (verdict, diagnostic text)}; verdict: ok, not ok, skip."""
-    results, last = {}, None
+    """TAP text -> {test name: (verdict, diagnostic text)}; verdict: ok, not ok, skip.
+
+    Diagnostics follow their test, but for the reason of a skip (tests/unit/skip.h), which the test itself prints.
+    """
+    results, last, reason = {}, None, ""
     for line in text.splitlines():
+        if line.startswith("# skipped: "):
+            reason = line.removeprefix("# skipped: ")
+            continue
         found = TAP_LINE.match(line)
         if found:
             verdict, name, rest = found.groups()
@@ -42,8 +48,8 @@ def parse_tap(text):
                 name = re.sub(r".*#\s*SKIP\s*", "", line, flags=re.I).strip() or name
                 verdict = "skip"
             if name:
-                results[name] = [verdict, ""]
-                last = name
+                results[name] = [verdict, reason if verdict == "skip" else ""]
+                last, reason = name, ""
         elif last and line.startswith("#"):
             results[last][1] += line[1:].strip() + "\n"
     return results
@@ -92,7 +98,7 @@ class UnitItem(pytest.Item):
             raise Failure(f"not reported by {self.parent.binary().name} (status {status}):\n{tail}")
         verdict, text = results[self.name]
         if verdict == "skip":
-            pytest.skip(text.strip() or "skipped by the test itself")
+            pytest.skip(f"{self.path.relative_to(TESTS)}: {self.name}: {text.strip() or 'without a reason'}")
         if verdict != "ok":
             raise Failure(text or tail)
         bad_end = status != 0 and all(v == "ok" or v == "skip" for v, _ in results.values())

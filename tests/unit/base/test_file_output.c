@@ -22,6 +22,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "tests/unit/skip.h"
 
 /* Stands in for libc's: file systems without O_TMPFILE are hard to come by. */
 static bool has_tmpfile = true;
@@ -384,7 +385,7 @@ static void killed_in_the_middle_leaves_nothing(void **state)
     assert_int_equal(chmod(dir, 0777), 0);
     int fd = openat(AT_FDCWD, dir, O_TMPFILE | O_RDWR, 0600);
     if (fd < 0)
-        skip(); /* this file system has no unnamed files */
+        SKIP("this file system has no unnamed files");
     close(fd);
     assert_int_equal(run_unprivileged(killed_writer), 0);
     assert_int_equal(dir_count(), 0);
@@ -416,7 +417,7 @@ static void file_of_another_in_a_sticky_directory_is_written_over(void **state)
 {
     (void)state;
     if (geteuid() != 0)
-        skip();
+        SKIP("needs root");
     write_plain(target_path, "old and longer");
     assert_int_equal(chmod(target_path, 0666), 0);
     assert_int_equal(chmod(dir, 01777), 0);
@@ -452,7 +453,7 @@ static void run_in_child(int (*body)(void))
         _exit(body());
     assert_int_equal(waitpid(child, &status, 0), child);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-        skip(); /* may not mount here */
+        SKIP("may not mount here");
     assert_int_equal(status, 0);
 }
 

@@ -19,12 +19,13 @@
 #include "base/procfs.h"
 #include "base/string_table.h"
 #include "tests/unit/alloc_fault.h"
+#include "tests/unit/skip.h"
 
 /* Runs `work` with each of its allocations failing in turn until it needs fewer. */
 static void fail_each(struct error *(*work)(void))
 {
     if (!alloc_fault_is_possible())
-        skip();
+        SKIP("allocations of this build can't be made to fail");
     error_destroy(work()); /* what libc allocates once and keeps is there now */
     for (unsigned long fail_at = 1;; fail_at++) {
         alloc_fault_arm(fail_at);

@@ -14,6 +14,7 @@
 #include "output/profile.pb-c.h"
 #include "output/writer.h"
 #include "tests/unit/output/sample_profile.h"
+#include "tests/unit/skip.h"
 
 struct pprof_file_copy {
     char path[64];
@@ -78,7 +79,7 @@ static inline char *run_go_pprof(const char *flags, const char *path)
     output[num_bytes] = '\0';
     if (WEXITSTATUS(pclose(pipe)) == 127) {
         free(output);
-        skip();
+        SKIP("go is not installed");
     }
     return output;
 }

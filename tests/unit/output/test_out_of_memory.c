@@ -5,6 +5,7 @@
 #include "output/top.h"
 #include "tests/unit/alloc_fault.h"
 #include "tests/unit/output/pprof_file.h"
+#include "tests/unit/skip.h"
 
 #define MAX_ALLOCATIONS 5000
 
@@ -71,7 +72,7 @@ static void fail_each(struct error *(*work)(const struct sample_profile *,
     unsigned long fail_at;
 
     if (!alloc_fault_is_possible())
-        skip();
+        SKIP("allocations of this build can't be made to fail");
     sample_profile_init(&sample);
     pprof_file_copy_init(&file, &sample.profile);
     for (fail_at = 1; fail_at < MAX_ALLOCATIONS; fail_at++) {

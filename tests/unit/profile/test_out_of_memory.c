@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "profile/profile.h"
 #include "tests/unit/alloc_fault.h"
+#include "tests/unit/skip.h"
 
 static struct callchain chain;
 
@@ -82,7 +83,7 @@ static void every_allocation_fails_once(void **state)
 {
     (void)state;
     if (!alloc_fault_is_possible())
-        skip();
+        SKIP("allocations of this build can't be made to fail");
     for (unsigned long fail_at = 1;; fail_at++) {
         alloc_fault_arm(fail_at);
         struct error *err = work();

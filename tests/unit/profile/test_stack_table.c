@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "profile/stack_table.h"
 #include "tests/unit/alloc_fault.h"
+#include "tests/unit/skip.h"
 
 static struct stack_table table;
 static struct callchain chain;
@@ -153,7 +154,7 @@ static void known_things_need_no_memory(void **state)
 
     (void)state;
     if (!alloc_fault_is_possible())
-        skip();
+        SKIP("allocations of this build can't be made to fail");
     intern(pcs, 5);
     assert_null(stack_table_add_label_set(&table, &label, 1, &set));
     alloc_fault_arm(ULONG_MAX);

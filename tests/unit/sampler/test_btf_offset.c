@@ -15,6 +15,7 @@
 
 #include "base/compiler.h"
 #include "sampler/btf_offset.h"
+#include "tests/unit/skip.h"
 
 #if HAVE_BPF
 #include <bpf/btf.h>
@@ -209,7 +210,7 @@ static void agrees_with_libbpf(void **state)
 
     (void)state;
     if (access(KERNEL_BTF, R_OK))
-        skip();
+        SKIP(KERNEL_BTF " can't be read");
     btf = btf__parse(KERNEL_BTF, NULL);
     assert_non_null(btf);
     for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
@@ -231,7 +232,7 @@ static void agrees_with_libbpf(void **state)
 static void agrees_with_libbpf(void **state)
 {
     (void)state;
-    skip();
+    SKIP("this build leaves BPF out");
 }
 #endif
 

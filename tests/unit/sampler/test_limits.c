@@ -19,6 +19,7 @@
 
 #include "engine_run.h"
 #include "sampler/perf_event.h"
+#include "tests/unit/skip.h"
 
 #define NOBODY 65534
 
@@ -53,7 +54,7 @@ static int run_as_nobody(int (*body)(void))
 static void skip_unless_root(void)
 {
     if (geteuid() != 0)
-        skip();
+        SKIP("needs root");
 }
 
 static long paranoid_level(void)
@@ -74,21 +75,25 @@ static int sample_own_child(void)
     struct engine_run run;
     struct error *err = run_engine(&sampler_per_task, &default_options, work_spin, &run);
 
+    /* Kernels of Debian know levels above 2, which refuse this; others take them for 2. */
+    if (err && paranoid_level() > 2)
+        return err->kind == ERROR_PERMISSION && err->hint &&
+                       strstr(err->message, "perf_event_paranoid is")
+                   ? 0
+                   : 5;
     if (err)
         return 1;
     if (run.num_samples < 20 || run.num_with_magic * 10 < run.num_samples * 9)
         return 2;
-    if (paranoid_level() == 2 && (run.info.has_kernel || run.num_kernel))
+    if (paranoid_level() >= 2 && (run.info.has_kernel || run.num_kernel))
         return 3;
     return run.info.has_exact ? 0 : 4;
 }
 
-static void nobody_samples_his_own_child(void **state)
+static void nobody_samples_his_own_child_or_is_told_why_not(void **state)
 {
     (void)state;
     skip_unless_root();
-    if (paranoid_level() > 2)
-        skip();
     assert_int_equal(run_as_nobody(sample_own_child), 0);
 }
 
@@ -109,7 +114,7 @@ static void nobody_is_told_why_not_cpu_wide(void **state)
     (void)state;
     skip_unless_root();
     if (paranoid_level() < 1)
-        skip();
+        SKIP("perf_event_paranoid is below 1; test_record_scope.py sets it");
     assert_int_equal(run_as_nobody(open_cpu_wide), 0);
 }
 
@@ -184,7 +189,7 @@ static void running_out_of_files_names_the_limit(void **state)
 {
     (void)state;
     if (paranoid_level() > 2 && geteuid() != 0)
-        skip();
+        SKIP("perf_event_paranoid is above 2");
     pid_t pid = fork();
     int status;
 
@@ -296,7 +301,7 @@ static void killed_sampler_leaves_nothing_in_the_kernel(void **state)
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
     if (answer != 'y')
-        skip();
+        SKIP("the cpu-wide engine is refused here");
     assert_in_range(num_ids, 4, 16);
     for (int tries = 0; tries < 100; tries++) { /* the kernel frees them a grace period later */
         num_left = 0;
@@ -370,7 +375,7 @@ static void threads_born_during_attach_do_not_count_twice(void **state)
     (void)state;
     if (err) {
         error_destroy(err);
-        skip();
+        SKIP("the engine is refused here");
     }
     run.pid = start_workload(work_many_threads, &go_fd);
     close(go_fd);
@@ -402,7 +407,7 @@ static void refusals_name_cause_and_remedy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nobody_samples_his_own_child),
+        cmocka_unit_test(nobody_samples_his_own_child_or_is_told_why_not),
         cmocka_unit_test(nobody_is_told_why_not_cpu_wide),
         cmocka_unit_test(nobody_may_not_profile_init),
         cmocka_unit_test(rings_shrink_to_the_memory_that_may_be_locked),

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "sampler/tracefs.h"
+#include "tests/unit/skip.h"
 
 static char root[64];
 static const char *roots[3];
@@ -119,7 +120,7 @@ static void says_when_it_may_not_be_read(void **state)
 {
     (void)state;
     if (geteuid() == 0 && seteuid(65534) != 0)
-        skip();
+        SKIP("can't become nobody");
     chmod(root, 0);
     fails("sched:sched_switch", ERROR_PERMISSION, "may not be read", "sudo");
     if (getuid() == 0)

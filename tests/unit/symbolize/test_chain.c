@@ -3,6 +3,7 @@
 #include <link.h>
 #include <sys/auxv.h>
 
+#include "tests/unit/skip.h"
 #include "tests/unit/symbolize/fixture.h"
 
 static const struct symbolize_options with_inlines = {.inlines = true};
@@ -214,7 +215,7 @@ static void mini_debug_info_names_local_functions(void **state)
 
     (void)state;
     if (!fixture_has("xz"))
-        skip();
+        SKIP("xz is not installed");
     fixture_build("objcopy -S --keep-symbol=hidden lib.so mini && rm -f mini.xz && xz mini && "
                   "strip -o withmini.so lib.so && "
                   "objcopy --add-section .gnu_debugdata=mini.xz withmini.so");
@@ -234,7 +235,7 @@ static void shared_dwz_file_is_used(void **state)
 {
     (void)state;
     if (!fixture_has("dwz"))
-        skip();
+        SKIP("dwz is not installed");
     fixture_write("big.cc",
                   "#include <map>\n#include <string>\n#include <algorithm>\n#include <vector>\n"
                   "std::map<std::string, int> m; int f(int a) { return m[std::to_string(a)]; }\n"
@@ -507,7 +508,7 @@ static void stripped_go_program_is_named_by_its_own_table(void **state)
 
     (void)state;
     if (!fixture_has("go"))
-        skip();
+        SKIP("go is not installed");
     fixture_write("g.go", "package main\n\nimport \"os\"\n\nfunc leaf(n int) int {\n\ts := 0\n"
                           "\tfor i := 0; i < n; i++ {\n\t\ts += i * i % 7\n\t}\n\treturn s\n}\n\n"
                           "func mid(n int) int { return leaf(n) + 1 }\n\n"
@@ -548,7 +549,7 @@ static void vdso_is_named(void **state)
 
     (void)state;
     if (!image)
-        skip();
+        SKIP("there is no vdso");
     assert_null(stack_table_init(&fixture.table));
     assert_null(target_create(&fixture.table, &fixture.target));
     assert_null(

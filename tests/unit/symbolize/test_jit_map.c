@@ -14,6 +14,7 @@
 #include "base/procfs.h"
 #include "symbolize/jit_map.h"
 #include "symbolize/symbolize.h"
+#include "tests/unit/skip.h"
 
 static struct jit_map *parse(const char *text)
 {
@@ -129,7 +130,7 @@ static void map_of_another_user_is_refused(void **state)
 
     (void)state;
     if (getuid() != 0)
-        skip();
+        SKIP("needs root");
     write_own_map(path, sizeof(path));
     assert_int_equal(chown(path, 12345, 12345), 0);
     assert_false(look_up_own_map(0, 0, name, sizeof(name)));

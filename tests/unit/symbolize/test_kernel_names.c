@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "symbolize/kallsyms.h"
 #include "symbolize/kernel_names.h"
+#include "tests/unit/skip.h"
 
 static struct kernel_names *names;
 static struct kallsyms *kallsyms;
@@ -79,7 +80,7 @@ static void names_are_those_of_the_file(void **state)
     assert_null(kallsyms_open("/proc/kallsyms", &kallsyms));
     assert_null(file_read_all(AT_FDCWD, "/proc/kallsyms", 1 << 28, &text, NULL));
     if (!kallsyms)
-        skip();
+        SKIP("/proc/kallsyms shows no addresses");
     for (uint64_t i = 0; i < 500; i++) {
         uint64_t pc = 0xffffffff81000000 + i * 2654435761 % 0x1000000;
         const char *modules[2];
@@ -108,7 +109,7 @@ static void names_stay(void **state)
     open_or_skip();
     first = kernel_names_find(names, 0xffffffff81000000, NULL);
     if (!first)
-        skip(); /* the kernel lies elsewhere */
+        SKIP("the kernel lies elsewhere");
     snprintf(copy, sizeof(copy), "%s", first);
     for (uint64_t i = 1; i < 3000; i++)
         kernel_names_find(names, 0xffffffff81000000 + i * 512, NULL);

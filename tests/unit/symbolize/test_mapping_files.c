@@ -4,6 +4,7 @@
 #include "tests/unit/symbolize/fixture.h"
 
 #include "tests/unit/alloc_fault.h"
+#include "tests/unit/skip.h"
 
 #define NUM_BIASES 50
 
@@ -177,7 +178,7 @@ static void every_failed_allocation_is_an_error_or_a_loss(void **state)
 
     (void)state;
     if (!ALLOC_FAULT_POSSIBLE)
-        skip();
+        SKIP("allocations of this build can't be made to fail");
     build_id_of("lib.so", wanted.build_id);
     assert_true(alloc_fault_each(find_and_name, &wanted) > 10);
 }

@@ -3,6 +3,7 @@
 #include "tests/unit/symbolize/fixture.h"
 
 #include "tests/unit/alloc_fault.h"
+#include "tests/unit/skip.h"
 
 static int setup(void **state)
 {
@@ -59,7 +60,7 @@ static void every_failed_allocation_is_an_error_or_a_loss(void **state)
 
     (void)state;
     if (!ALLOC_FAULT_POSSIBLE)
-        skip();
+        SKIP("allocations of this build can't be made to fail");
     snprintf(wanted.path, sizeof(wanted.path), "%s/lib.so", fixture_dir);
     wanted.pc = fixture_symbol("lib.so", "_ZN2ns8exportedEi");
     assert_true(alloc_fault_each(run, &wanted) > 10);

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 
 #include "target/diagnose.h"
+#include "tests/unit/skip.h"
 
 static void own_process_is_fine(void **state)
 {
@@ -38,9 +39,9 @@ static void kernel_thread_is_told(void **state)
 {
     (void)state;
     if (access("/proc/2/exe", F_OK) == 0)
-        skip(); /* a container: its pid 2 is a program, or none */
+        SKIP("a container: its pid 2 is a program");
     if (access("/proc/2", F_OK) != 0)
-        skip();
+        SKIP("a container: it has no pid 2");
     assert_error(diagnose_process(2), ERROR_UNSUPPORTED, "kernel thread");
 }
 
@@ -115,7 +116,7 @@ static void process_of_another_user_is_told(void **state)
 
     (void)state;
     if (geteuid() != 0)
-        skip();
+        SKIP("needs root");
     assert_int_equal(as_nobody(check_foreign, &pid), 0);
 }
 
@@ -147,7 +148,7 @@ static void protected_process_of_ours_is_told(void **state)
 {
     (void)state;
     if (geteuid() != 0)
-        skip();
+        SKIP("needs root");
     assert_int_equal(as_nobody(check_protected, NULL), 0);
 }
 

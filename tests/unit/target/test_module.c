@@ -9,6 +9,7 @@
 
 #include "target/module.h"
 #include "target/module_elf.h"
+#include "tests/unit/skip.h"
 
 static struct module_table *table;
 
@@ -152,7 +153,7 @@ static void deleted_file_is_read_through_its_mapping(void **state)
     void *address;
 
     if (geteuid() != 0)
-        skip(); /* map_files wants CAP_CHECKPOINT_RESTORE */
+        SKIP("needs root");
     join(path, state, "with blank\nand newline");
     const struct stat status = copy_file("/proc/self/exe", path);
     struct child_process child = child_start(map_and_tell, path);
@@ -267,7 +268,7 @@ static void file_of_another_mount_namespace_is_found(void **state)
     child_wait_ready(&child);
     if (!address) {
         child_stop(&child);
-        skip();
+        SKIP("may not mount here");
     }
     join(path, state, "inner");
     /* A wrong range: map_files can't help, /proc/PID/root has to. */
@@ -327,7 +328,7 @@ static void own_deleted_executable_is_read_without_privileges(void **state)
     char path[PATH_MAX], byte;
 
     if (geteuid() != 0)
-        skip();
+        SKIP("needs root");
     join(path, state, "sleep");
     struct deleted_case deleted = {path, copy_file("/bin/sleep", path)};
     struct child_process child = child_start(look_at_deleted_program, &deleted);
@@ -349,7 +350,7 @@ static void memfd_is_a_module(void **state)
 
     (void)state;
     if (geteuid() != 0)
-        skip();
+        SKIP("needs root");
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
     copy_file("/proc/self/exe", link);
     assert_int_equal(fstat(fd, &status), 0);

@@ -7,6 +7,7 @@
 #include "target/target.h"
 #include "target/threads.h"
 #include "tests/unit/alloc_fault.h"
+#include "tests/unit/skip.h"
 
 static struct error *send_mmap(struct target *target, uint64_t start, const char *path)
 {
@@ -121,7 +122,7 @@ static struct error *launch_true(void)
 static void fail_each(struct error *(*work)(void))
 {
     if (!alloc_fault_is_possible())
-        skip();
+        SKIP("allocations of this build can't be made to fail");
     for (unsigned long fail_at = 1; fail_at < 100000; fail_at++) {
         struct error *err;
         bool has_failed;
