@@ -299,15 +299,15 @@ def section_symbolize(report, folder, _players):
     """The same addresses of one file by everybody."""
     path = naming.large_file(program("bench_unwind"))
     report.line(f"\naddresses of {path}, named with file, line and inlined functions; medians of {ROUNDS}")
-    report.row(("tool", ""), ("CPU s", "symbols/s", "over ours", "peak MB"))
+    report.row(("tool", ""), ("CPU s", "wall s", "symbols/s", "over ours", "peak MB"))
     table, single = naming.compare(path, program("bench_symbolize"), folder, ROUNDS, report.progress)
     for name, row in table.items():
         if isinstance(row, str):
             report.line(f"{name:<32}{row}")
         else:
-            cells = [f"{row['cpu']:.3f}", f"{row['rate']:.0f}", f"{row['ratio']:.2f}", f"{row['peak']:.0f}"]
+            cells = [f"{row['cpu']:.3f}", f"{row['wall']:.3f}", f"{row['rate']:.0f}", f"{row['ratio']:.2f}", f"{row['peak']:.0f}"]
             if not row["whole"]:  # the CPU of its own children that were killed with it is told by nobody
-                cells = ["-", "-", "-", f"{row['peak']:.0f}", "   stopped"]
+                cells = ["-", "-", "-", "-", f"{row['peak']:.0f}", "   stopped"]
             report.line(f"{name:<32}" + "".join(f"{cell:>10}" for cell in cells))
     return {"table": table, "single": single, "file": str(path)}
 
