@@ -8,6 +8,7 @@ usage: bench.py [SECTION...]          (without: all, in this order)
   attach     to processes of 1, 100 and 1000 threads: time, and the target's longest stall
   unwind     ns a stack, beside libdw and libunwind on the same samples
   symbolize  symbols a second, beside addr2line, eu-addr2line, llvm-symbolizer and perf script
+  heap       heap profilers: CPU of a pair of malloc and free and of programs, beside heaptrack, perf, massif, ...
   stages     single stages of ours: interning, memory bound, writing
 Environment: O, CPROFILER; BENCH_SECONDS (2): CPU seconds of each target; BENCH_ROUNDS (3); BENCH_TARGETS and
 BENCH_RECORDERS (patterns, comma-separated; "alone" and cprofiler always run); BENCH_SLOW_SECONDS (60): when a slow
@@ -30,6 +31,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
 import goals  # noqa: E402
+import heap_costs  # noqa: E402
 import naming  # noqa: E402
 import recorders  # noqa: E402
 import running  # noqa: E402
@@ -312,10 +314,15 @@ def section_symbolize(report, folder, _players):
     return {"table": table, "single": single, "file": str(path)}
 
 
+def section_heap(report, folder, _players):
+    """Heap profilers."""
+    return heap_costs.section(report, folder, ROUNDS, SECONDS / 3, SLOW_SECONDS)
+
+
 def section_stages(report, _folder, _players):
     """The other C benchmarks, as they print."""
     for path in sorted(build_dir().glob("tests/bench/bench_*")):
-        if path.suffix or path.name in ("bench_unwind", "bench_symbolize"):
+        if path.suffix or path.name in ("bench_unwind", "bench_symbolize", "bench_heap"):
             continue
         done = subprocess.run([path], check=True, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         report.line(f"\n{path.name}\n{done.stdout.rstrip()}")
@@ -324,7 +331,7 @@ def section_stages(report, _folder, _players):
 
 SECTIONS = {name.removeprefix("section_"): globals()[name] for name in (
     "section_start", "section_programs", "section_fast", "section_finish", "section_attach", "section_unwind",
-    "section_symbolize", "section_stages")}
+    "section_symbolize", "section_heap", "section_stages")}
 
 
 def main(names):

@@ -114,9 +114,26 @@ def stage_goals(figures):
                       {tool: 1 / row["ratio"]} if isinstance(row, dict) else {}, limit, text=text)
 
 
+def heap_goals(figures):
+    """What a pair of malloc and free costs more when each of the two is a breakpoint."""
+    table = figures.get("heap", {}).get("table", {})
+    pairs = {int(n): rows for n, rows in table.get("pairs", {}).items()}
+    ours = {n: rows["cprofiler -p"]["added"] for n, rows in pairs.items() if "cprofiler -p" in rows}
+    paced = {f"{n} threads": rows["cprofiler -p"]["paced"] / rows["perf uprobe -p"]["paced"] for n, rows in pairs.items()
+             if {"cprofiler -p", "perf uprobe -p"} <= set(rows)}
+    yield at_most("heap: added to a pair / perf uprobe on malloc, paced", paced, 0.9)
+    yield at_most("heap: added to a pair, 64 threads / 1", {"64": ours[64] / ours[1]} if {1, 64} <= set(ours) else {},
+                  1.3)
+    detach = pairs.get(64, {}).get("cprofiler -p", {})
+    yield at_most("heap: detach from 64 threads, s", {"64": detach["detach_s"]} if "detach_s" in detach else {}, 1)
+    sites = table.get("sites", {})
+    yield at_most("heap: added at a slid site / at the entry, jemalloc", {"": sites["ratio"]} if sites else {}, 1 / 4,
+                  text="1/4")
+
+
 def judge(figures):
     """All rows, for the JSON file."""
-    return [row for part in (cost_goals, finish_goals, truth_goals, stage_goals) for row in part(figures)]
+    return [row for part in (cost_goals, finish_goals, truth_goals, stage_goals, heap_goals) for row in part(figures)]
 
 
 def show(report):

@@ -14,7 +14,7 @@ from .paths import TESTS, build_dir
 SOURCES = TESTS / "workloads"
 BASE = ["-O2", "-g", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-D_GNU_SOURCE", "-pthread",
         "-Wall", "-Wextra", "-Werror"]
-# name: (source, flags beyond BASE, files needed beside it, how to finish the file)
+# name: (source, flags beyond BASE, files needed beside it, "strip" it or build it with "musl"'s compiler)
 TABLE = {
     "shares": ("shares.c", [], [], None),
     "shares-pie": ("shares.c", ["-fPIE", "-pie"], [], None),
@@ -43,6 +43,16 @@ TABLE = {
     "manythreads": ("manythreads.c", [], [], None),
     "timed": ("timed.c", [], [], None),
     "counted": ("counted.c", [], [], None),
+    "grown": ("grown.c", [], [], None),
+    "heap-truth": ("heap_truth.c", [], [], None),
+    "heap-truth-static": ("heap_truth.c", ["-static"], [], None),
+    "heap-truth-musl": ("heap_truth.c", [], [], "musl"),
+    "heap-truth-musl-static": ("heap_truth.c", ["-static"], [], "musl"),
+    "heap-new": ("heap_new.cc", [], [], None),
+    "heap-churn": ("heap_churn.c", [], [], None),
+    "heap-pairs": ("heap_pairs.c", [], [], None),
+    "redis-leak.so": ("redis_leak.c", ["-shared", "-fPIC"], [], None),
+    "sqlite-leak": ("sqlite_leak.c", ["-l:libsqlite3.so.0"], [], None),
     "bits32": ("bits32.c", ["-m32", "-nostdlib", "-static", "-ffreestanding", "-fno-pie", "-no-pie",
                             "-fno-stack-protector"], [], None),
 }
@@ -59,11 +69,11 @@ def compile_workload(name):
         compile_workload(other)
     folder = build_dir() / "workloads"
     folder.mkdir(parents=True, exist_ok=True)
-    target, inputs = folder / name, [SOURCES / source, SOURCES / "truth.h"]
+    target, inputs = folder / name, [SOURCES / source, *SOURCES.glob("*.h")]
     if target.exists() and target.stat().st_mtime > max(p.stat().st_mtime for p in inputs):
         return target
     compiler = os.environ.get("WORKLOAD_CXX", "g++") if source.endswith(".cc") else \
-        os.environ.get("WORKLOAD_CC", "gcc")
+        "musl-gcc" if finish == "musl" else os.environ.get("WORKLOAD_CC", "gcc")
     made = folder / f".{name}.{os.getpid()}"
     libraries = [f for f in flags if f.startswith("-l")]
     command = [compiler, *BASE, *[f for f in flags if f not in libraries], "-I", str(SOURCES),
