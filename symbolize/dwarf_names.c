@@ -7,7 +7,8 @@
 
 #define PARENTS_MAX 64
 #define QUALIFIED_MAX_BYTES ((size_t)1024) /* of what is put before a name */
-#define ORIGIN_MAX_STEPS 16 /* abstract_origin -> specification -> ...: 3 in practice */
+#define QUALIFIED_MAX_DEPTH 8 /* functions within members of classes within functions */
+#define ORIGIN_MAX_STEPS 16   /* abstract_origin -> specification -> ...: 3 in practice */
 
 /* The attributes of a function that matter. */
 enum wanted {
@@ -17,6 +18,7 @@ enum wanted {
     WANTED_DECL_LINE,
     WANTED_CALL_FILE,
     WANTED_CALL_LINE,
+    WANTED_ARTIFICIAL,
     WANTED_ORIGIN, /* not inherited from here on */
     WANTED_SPECIFICATION,
     WANTED_NUM,
@@ -45,6 +47,8 @@ static enum wanted wanted_of(unsigned name)
         return WANTED_CALL_FILE;
     case DW_AT_call_line:
         return WANTED_CALL_LINE;
+    case DW_AT_artificial:
+        return WANTED_ARTIFICIAL;
     case DW_AT_abstract_origin:
         return WANTED_ORIGIN;
     case DW_AT_specification:
@@ -238,51 +242,94 @@ static const char *nameless(uint16_t tag)
     }
 }
 
+/* What is put before a name. */
+struct prefix {
+    char text[QUALIFIED_MAX_BYTES];
+    size_t num_bytes;
+};
+
 /* Appends "part::" as far as there is room. */
-static size_t append_part(char *name, size_t num_bytes, const char *part, size_t part_bytes)
+static void prefix_add(struct prefix *prefix, const char *part, size_t part_bytes)
 {
-    if (part_bytes + 2 > QUALIFIED_MAX_BYTES - num_bytes)
-        return num_bytes;
-    memcpy(name + num_bytes, part, part_bytes);
-    num_bytes += part_bytes;
-    name[num_bytes++] = ':';
-    name[num_bytes++] = ':';
-    return num_bytes;
+    if (part_bytes + 2 > sizeof(prefix->text) - prefix->num_bytes)
+        return;
+    memcpy(prefix->text + prefix->num_bytes, part, part_bytes);
+    prefix->num_bytes += part_bytes;
+    prefix->text[prefix->num_bytes++] = ':';
+    prefix->text[prefix->num_bytes++] = ':';
+}
+
+static void prefix_add_parents(struct dwarf_index *index, const struct found *name,
+                               const char *innermost, int depth, struct prefix *prefix);
+
+/* Appends one parent. A member function that is defined outside of its class is declared inside:
+ * what is around the declaration counts. */
+static void prefix_add_parent(struct dwarf_index *index, struct dwarf_unit *unit, uint64_t die,
+                              const char *if_nameless, int depth, struct prefix *prefix)
+{
+    struct found found[WANTED_NUM] = {0};
+    const struct found *name = &found[WANTED_NAME];
+    const char *part;
+    size_t part_bytes;
+
+    read_all(index, unit, die, found);
+    if (!name->value.form) {
+        prefix_add(prefix, if_nameless, strlen(if_nameless));
+        return;
+    }
+    if (name->die != die) {
+        prefix->num_bytes = 0;
+        prefix_add_parents(index, name, NULL, depth + 1, prefix);
+    }
+    part = dwarf_unit_string(name->unit, &name->value, &part_bytes);
+    if (part)
+        prefix_add(prefix, part, part_bytes);
+}
+
+/* Appends all that is around a name. innermost: what the nearest parent is called when it has no
+ * name; NULL = as usual. */
+static void prefix_add_parents(struct dwarf_index *index, const struct found *name,
+                               const char *innermost, int depth, struct prefix *prefix)
+{
+    struct parents parents;
+
+    if (depth > QUALIFIED_MAX_DEPTH || !find_parents(index, name, &parents))
+        return;
+    /* Level 0 is the unit. */
+    for (size_t i = 1; i < parents.num; i++) {
+        const char *if_nameless = nameless(parents.levels[i].tag);
+
+        if (if_nameless && innermost && i + 1 == parents.num)
+            if_nameless = innermost;
+        if (if_nameless)
+            prefix_add_parent(index, name->unit, parents.levels[i].die, if_nameless, depth, prefix);
+    }
 }
 
 /* Makes "namespace::class::function" of a name. Returns: it; NULL when out of memory. */
-static const char *qualified_name(struct dwarf_index *index, const struct found *name,
+static const char *qualified_name(struct dwarf_index *index, const struct found *found,
                                   struct arena *arena)
 {
+    static const char call[] = "operator()";
+    const struct found *name = &found[WANTED_NAME];
+    struct prefix prefix = {.num_bytes = 0};
     size_t name_bytes;
     const char *plain = dwarf_unit_string(name->unit, &name->value, &name_bytes);
-    char *qualified = arena_alloc(arena, QUALIFIED_MAX_BYTES + (plain ? name_bytes : 0) + 1);
-    struct parents parents;
-    size_t num_bytes = 0;
+    bool is_lambda;
+    char *qualified;
 
-    if (!qualified || !plain)
-        return plain ? NULL : "";
-    if (!find_parents(index, name, &parents))
-        parents.num = 0;
-    /* Level 0 is the unit. */
-    for (size_t i = 1; i < parents.num; i++) {
-        const char *part = nameless(parents.levels[i].tag);
-        struct found found[WANTED_NUM] = {0};
-        size_t part_bytes = 0;
-
-        if (!part)
-            continue;
-        read_all(index, name->unit, parents.levels[i].die, found);
-        if (found[WANTED_NAME].value.form)
-            part =
-                dwarf_unit_string(found[WANTED_NAME].unit, &found[WANTED_NAME].value, &part_bytes);
-        else
-            part_bytes = strlen(part);
-        if (part)
-            num_bytes = append_part(qualified, num_bytes, part, part_bytes);
-    }
-    memcpy(qualified + num_bytes, plain, name_bytes);
-    qualified[num_bytes + name_bytes] = '\0';
+    if (!plain)
+        return "";
+    /* gcc: the function of a lambda is an artificial member of a nameless class. */
+    is_lambda = found[WANTED_ARTIFICIAL].value.form && name_bytes == sizeof(call) - 1 &&
+                !memcmp(plain, call, name_bytes);
+    prefix_add_parents(index, name, is_lambda ? "{lambda}" : NULL, 0, &prefix);
+    qualified = arena_alloc(arena, prefix.num_bytes + name_bytes + 1);
+    if (!qualified)
+        return NULL;
+    memcpy(qualified, prefix.text, prefix.num_bytes);
+    memcpy(qualified + prefix.num_bytes, plain, name_bytes);
+    qualified[prefix.num_bytes + name_bytes] = '\0';
     return qualified;
 }
 
@@ -293,7 +340,7 @@ static const char *name_of(struct dwarf_index *index, const struct found *found,
 
     if (name->value.form && !found[WANTED_LINKAGE_NAME].value.form &&
         has_qualified_names(name->unit->language))
-        return qualified_name(index, name, arena);
+        return qualified_name(index, found, arena);
     return string_of(name, arena);
 }
 

@@ -77,32 +77,52 @@ static void inlined_callers_have_names_files_and_lines(void **state)
     fixture_close(&fixture);
 }
 
-/* Functions that the linker does not see: their DIEs have no linkage name. */
-static void inlined_members_are_told_with_what_they_are_members_of(void **state)
+/* Asks for the first inlined function at a symbol of a C++ source. */
+static void assert_inlined_name(const char *source, const char *symbol, const char *name,
+                                const char *physical)
 {
     struct fixture fixture;
     uint32_t location = 0;
     uint64_t start;
 
-    (void)state;
-    fixture_write("member.cc", "extern int table[];\n"
-                               "namespace outer { namespace {\n"
-                               "struct s { static inline int get(int i) { return table[i]; } };\n"
-                               "} }\n"
-                               "extern \"C\" int ask(int i) { return outer::s::get(i); }\n");
+    fixture_write("member.cc", source);
     fixture_build("g++ -O2 -g -fPIC -shared member.cc -o member.so");
     fixture_open(&fixture, "member.so");
-    start = fixture_symbol("member.so", "ask");
-    for (uint64_t i = 0; i < 8; i++)
+    start = fixture_symbol("member.so", symbol);
+    for (uint64_t i = 0; i < 16; i++)
         fixture_add(&fixture, start + i);
     fixture_symbolize(&fixture, &(struct symbolize_options){.inlines = true});
-    while (location < 7 && fixture_num_lines(&fixture, location) < 2)
+    while (location < 15 && fixture_num_lines(&fixture, location) < 2)
         location++;
     assert_true(fixture_num_lines(&fixture, location) == 2);
-    assert_string_equal(fixture_name(&fixture, location, 0),
-                        "outer::(anonymous namespace)::s::get");
-    assert_string_equal(fixture_name(&fixture, location, 1), "ask");
+    assert_string_equal(fixture_name(&fixture, location, 0), name);
+    assert_string_equal(fixture_name(&fixture, location, 1), physical);
     fixture_close(&fixture);
+}
+
+/* Functions that the linker does not see: their DIEs have no linkage name. */
+static void inlined_members_are_told_with_what_they_are_members_of(void **state)
+{
+    (void)state;
+    assert_inlined_name("extern int table[];\n"
+                        "namespace outer { namespace {\n"
+                        "struct s { static inline int get(int i) { return table[i]; } };\n"
+                        "} }\n"
+                        "extern \"C\" int ask(int i) { return outer::s::get(i); }\n",
+                        "ask", "outer::(anonymous namespace)::s::get", "ask");
+}
+
+/* Their DIE is in the function's, which is outside of class and namespace. */
+static void lambdas_are_told_with_their_function(void **state)
+{
+    (void)state;
+    assert_inlined_name("extern int table[];\n"
+                        "namespace outer { struct s { int base; int ask(int i); }; }\n"
+                        "int outer::s::ask(int i)\n"
+                        "{\n    auto get = [this](int k) { return table[k + base]; };\n"
+                        "    return get(i) + 1;\n}\n",
+                        "_ZN5outer1s3askEi", "outer::s::ask::{lambda}::operator()",
+                        "outer::s::ask");
 }
 
 static void names_only_gives_one_line(void **state)
@@ -674,6 +694,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(inlined_callers_have_names_files_and_lines),
         cmocka_unit_test(inlined_members_are_told_with_what_they_are_members_of),
+        cmocka_unit_test(lambdas_are_told_with_their_function),
         cmocka_unit_test(names_only_gives_one_line),
         cmocka_unit_test(stripped_file_names_only_what_is_covered),
         cmocka_unit_test(debuglink_is_followed_and_its_crc_checked),
