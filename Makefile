@@ -100,6 +100,7 @@ $(O)/tests/%: tests/%.c $(O)/libcprofiler.a
 	$(call say,TEST,$@)
 	$(Q)mkdir -p $(@D) && $(COMPILE) -o $@ $< $(O)/libcprofiler.a -lcmocka -ldw $(LDFLAGS) $(ALL_LDLIBS) $(PEER_LIBS)
 $(O)/tests/bench/bench_unwind $(O)/tests/accuracy/compare_unwind: PEER_LIBS := -lunwind-x86_64 -lunwind
+$(O)/tests/accuracy/compare_insn: PEER_LIBS := -lZydis
 $(O)/tests/unit/sampler/test_btf_offset: PEER_LIBS := $(if $(filter 1,$(BPF)),-lbpf)
 
 # Accuracy: programs that put our unwinder beside others.

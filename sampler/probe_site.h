@@ -30,11 +30,11 @@
 
 /* One place for a breakpoint. */
 struct heap_site {
-    const char *name;    /* of the function; a constant */
-    uint64_t file_off;   /* where the breakpoint goes */
-    uint64_t entry_off;  /* file offset of the function's entry, <= file_off */
-    uint32_t role;       /* enum allocator_role */
-    bool is_stepped;     /* the kernel single-steps here: a hit is dear */
+    char name[ALLOCATOR_NAME_BYTES]; /* of the function */
+    uint64_t file_off;               /* where the breakpoint goes */
+    uint64_t entry_off;              /* file offset of the function's entry, <= file_off */
+    uint32_t role;                   /* enum allocator_role */
+    bool is_stepped;                 /* the kernel single-steps here: a hit is dear */
     bool null_passes_on; /* of a role with `old`: with old == NULL it jumps on to another function
                           * that has a site: the hit here does not count */
     uint32_t num_callers;
@@ -47,17 +47,24 @@ struct heap_site {
 struct heap_sites {
     struct heap_site *sites;
     size_t num_sites, capacity;
-    uint32_t num_passed_on;       /* functions without a site, since they hand every call on */
-    uint32_t num_refused;         /* functions without a site: their code can't have a uprobe */
-    uint32_t num_unknown_callers; /* callers beyond HEAP_MAX_CALLERS: their calls count twice */
+    uint32_t num_passed_on;     /* functions without a site, since they hand every call on */
+    uint32_t num_refused;       /* functions without a site: their code can't have a uprobe */
+    uint32_t num_counted_twice; /* ways from one function into another that no site can tell */
 };
 
-/* Looks for the site in the code of one function.
- * code: its bytes from the entry. offset_ret: of the site from the entry. is_stepped_ret: no
- * emulated instruction was found, the site is the entry. Returns: false when the kernel accepts no
- * uprobe there. */
+/* Where the site of one function is. */
+struct probe_slide {
+    size_t offset;            /* of the site from the entry */
+    bool is_stepped;          /* no emulated instruction was found, the site is the entry */
+    enum allocator_role role; /* by which the arguments are read there: a malloc that has moved its
+                                 size to rsi is as a memalign */
+};
+
+/* Looks for the site in the code of one function. Neither the site nor what is before it is reached
+ * a second time in a call.
+ * code: its bytes from the entry. Returns: false when the kernel accepts no uprobe there. */
 bool probe_site_slide(const uint8_t *code, size_t num_bytes, enum allocator_role role,
-                      size_t *offset_ret, bool *is_stepped_ret);
+                      struct probe_slide *slide_ret);
 
 /* Makes the sites of one module. chosen: its functions that count in the process
  * (allocator_choose()). sites_ret: owned by the caller (heap_sites_deinit()); none for an empty

@@ -36,6 +36,7 @@ enum allocator_role {
 };
 
 #define ALLOCATOR_NO_ARGUMENT (-1)
+#define ALLOCATOR_NAME_BYTES 40
 
 /* The numbers of the arguments, 0 (rdi) to 3 (rcx), or ALLOCATOR_NO_ARGUMENT. */
 struct allocator_arguments {
@@ -56,7 +57,7 @@ enum allocator_family {
 };
 
 struct allocator_function {
-    const char *name; /* a constant; of several at one address the plainest */
+    char name[ALLOCATOR_NAME_BYTES]; /* as in the symbol table */
     enum allocator_role role;
     enum allocator_family family;
     uint64_t elf_addr;
@@ -64,17 +65,18 @@ struct allocator_function {
     uint64_t num_bytes; /* of its code, as far as it lies in the file; never 0 */
 };
 
-/* The functions of one module, sorted by elf_addr, no two at one address. */
+/* Functions of one module, sorted by elf_addr and name. */
 struct allocator_set {
     struct allocator_function *functions;
     size_t num_functions, capacity;
-    uint32_t num_ifuncs; /* names found that are IFUNC symbols: not in the set */
-    bool is_libc;        /* has __libc_start_main and no right to come before others */
+    uint32_t num_ifuncs; /* names that are IFUNC symbols: not in the set */
+    bool is_libc;        /* has __libc_start_main, the entry of a C library */
     bool is_loader;      /* the dynamic linker of glibc: its malloc is for itself */
 };
 
 /* Finds the allocator functions of a module. set_ret: empty (no functions) for a module without
- * ELF, symbols or such names; owned by the caller (allocator_set_deinit()).
+ * ELF, symbols or such names; a function has an entry for each of its names. Owned by the caller
+ * (allocator_set_deinit()).
  * Returns: NULL or error_no_memory. */
 struct error *allocator_find(const struct module *module, struct allocator_set *set_ret) MUST_CHECK;
 
@@ -91,9 +93,9 @@ struct allocator_candidate {
  * the first library in the order given, libc's last; operators new and delete of the module whose
  * malloc was picked; each function with a prefix.
  * candidates: modules in the order that the dynamic linker searches them, as far as known.
- * chosen_ret: room for num_candidates sets, those functions of each candidate that count (maybe
- * none); owned by the caller. num_ret: functions in all; 0: there is nothing to probe
- * (allocator_missing()). Returns: NULL or error_no_memory, then chosen_ret is all empty. */
+ * chosen_ret: room for num_candidates sets: the functions of each candidate that count, each once,
+ * by its plainest name; owned by the caller. num_ret: functions in all; 0: there is nothing to
+ * probe (allocator_missing()). Returns: NULL or error_no_memory, then chosen_ret is all empty. */
 struct error *allocator_choose(const struct allocator_candidate *candidates, size_t num_candidates,
                                struct allocator_set *chosen_ret, size_t *num_ret) MUST_CHECK;
 

@@ -386,6 +386,23 @@ size_t module_table_count(const struct module_table *table)
     return table->num_rows;
 }
 
+bool module_code_find(const struct module *module, uint64_t elf_addr, uint64_t *file_off_ret,
+                      uint64_t *num_bytes_ret)
+{
+    for (size_t i = 0; i < module->num_segments; i++) {
+        const struct module_segment *segment = &module->segments[i];
+        uint64_t offset = elf_addr - segment->elf_addr;
+
+        if (!segment->is_executable || elf_addr < segment->elf_addr ||
+            offset >= segment->file_bytes)
+            continue;
+        *file_off_ret = segment->file_off + offset;
+        *num_bytes_ret = segment->file_bytes - offset;
+        return true;
+    }
+    return false;
+}
+
 bool module_file_off_to_elf_addr(const struct module *module, uint64_t file_off,
                                  uint64_t *elf_addr_ret)
 {

@@ -100,6 +100,12 @@ struct module *module_table_at(const struct module_table *table, uint32_t id);
 /* Tells how many modules there are; ids are [0, count). */
 size_t module_table_count(const struct module_table *table);
 
+/* Finds the code at an address as linked in the file, by the executable PT_LOAD that holds it.
+ * file_off_ret: its place. num_bytes_ret: of the segment from there on, not 0. Returns: false when
+ * no such segment has bytes there. */
+bool module_code_find(const struct module *module, uint64_t elf_addr, uint64_t *file_off_ret,
+                      uint64_t *num_bytes_ret);
+
 /* Converts an offset in the file to the address as linked, by the PT_LOAD that holds it (an
  * executable one first). elf_addr_ret: the address. Returns: false when no segment holds it. */
 bool module_file_off_to_elf_addr(const struct module *module, uint64_t file_off,

@@ -21,7 +21,7 @@ TOGETHER = [
     (r"cli/test_(pprof_conformance|pprof_checks|report|report_manners|first_contact|record_launch|record_attach|"
      r"record_output|errors|jit|symbolize)\.py::", "file"),
     (r"harm/", "item"),
-    (r"accuracy/test_(hard_targets_sanitized|unwinders_agree|misnamed).py::", "item"),
+    (r"accuracy/test_(hard_targets_sanitized|unwinders_agree|decoders_agree|misnamed).py::", "item"),
     (r"lint/", "item"),
     (r"sanitized/test_sanitized.py::test_unit", "item"),
     (r"fuzz/", "file"),
