@@ -249,10 +249,10 @@ static void set_branch(struct decoder *decoder)
 {
     struct x86_insn *insn = decoder->insn;
     const uint8_t *operand = decoder->code + decoder->at - decoder->imm_bytes;
-    int32_t distance;
+    int32_t distance = 0;
 
     if (decoder->imm_bytes == 1)
-        distance = (int8_t)*operand;
+        distance = *operand < 128 ? *operand : *operand - 256;
     else
         memcpy(&distance, operand, sizeof(distance));
     insn->target = (int64_t)decoder->at + distance;
