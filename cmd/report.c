@@ -5,13 +5,17 @@
 #include "base/cleanup.h"
 #include "cmd/commands.h"
 #include "cmd/options.h"
+#include "output/heap_error.h"
 #include "output/pprof_reader.h"
+#include "output/profile_diff.h"
 #include "output/top.h"
+#include "output/units.h"
 #include "symbolize/symbolize.h"
 
 #define MAX_ROWS 1000000000
 
 struct report_options {
+    const char *base;
     const char *type;
     unsigned long rows;
     bool cum;
@@ -21,6 +25,8 @@ struct report_options {
 #define FIELD(name) offsetof(struct report_options, name)
 
 static const struct option_row report_rows[] = {
+    {0, "base", OPTION_STRING, FIELD(base), "FILE",
+     "show what grew since FILE: its values are subtracted", .max = 0},
     {0, "cum", OPTION_FLAG, FIELD(cum), NULL, "sort by cumulative value: callers above callees",
      .max = 0},
     {'n', "rows", OPTION_UINT, FIELD(rows), "ROWS", "show at most this many functions", .min = 1,
@@ -32,7 +38,7 @@ static const struct option_row report_rows[] = {
 };
 
 static const char *const report_synopsis[] = {
-    "report [--cum] [-n ROWS] [--type NAME] FILE",
+    "report [--cum] [-n ROWS] [--type NAME] [--base FILE] FILE",
     NULL,
 };
 
@@ -40,6 +46,7 @@ static const char *const report_examples[] = {
     "cprofiler report cpu.pprof              functions by their own time",
     "cprofiler report --cum -n 20 cpu.pprof  the 20 with most time below them",
     "cprofiler report --type samples cpu.pprof",
+    "cprofiler report --base heap.1.pprof heap.9.pprof  what leaks: growth between two snapshots",
     NULL,
 };
 
@@ -114,12 +121,98 @@ static void hint_at_symbolize(const struct stack_table *table, const char *path)
                 num_unnamed, table->num_locations, path);
 }
 
-static struct error *run_report(int argc, char **argv, int *status_ret)
+/* Reads a profile and makes its names readable. */
+static struct error *read_input(const char *path, struct report_input *input)
+{
+    RETURN_IF_ERROR(pprof_read_file(path, &input->table, &input->profile));
+    return demangle_functions(&input->table);
+}
+
+/* The column that is shown, which the profile at `path` must have. */
+static struct error *choose_column(const struct profile *profile, const char *path,
+                                   const char *type, size_t *column_ret)
+{
+    *column_ret = top_default_column(profile);
+    if (type && !top_find_column(profile, type, column_ret))
+        return explain_unknown_type(profile, path, type);
+    return NULL;
+}
+
+/* Leaves out memory that has no stack, and says how much it was: between two snapshots it moves by
+ * what the sampling errs, and by what nobody can tell. */
+static void leave_out_rest(struct profile *last, size_t column, struct profile *base,
+                           size_t base_column)
+{
+    const char *unit = string_table_get(&last->table->strings, last->value_types[column].unit);
+    int64_t values[2];
+    char texts[2][UNIT_VALUE_BYTES];
+
+    profile_remove_rest(base, base_column, &values[0]);
+    profile_remove_rest(last, column, &values[1]);
+    if (values[0] == 0 && values[1] == 0)
+        return;
+    for (size_t i = 0; i < ARRAY_LENGTH(values); i++)
+        top_format_value(values[i], unit, texts[i], sizeof(texts[i]));
+    printf("Left out: %s and %s, %s then, %s now\n", frame_reason_name(REASON_BEFORE_ATTACH),
+           frame_reason_name(REASON_UNTRACKED), texts[0], texts[1]);
+}
+
+/* Turns a profile into its difference to the one at options->base, of which it says what it is. */
+static struct error *subtract_base(struct report_input *input, const char *path, size_t column,
+                                   const struct report_options *options, struct top_options *top)
+{
+    CLEANUP(report_input_deinit) struct report_input base = {0};
+    CLEANUP(free) char *clean = NULL;
+    const char *type =
+        string_table_get(&input->table.strings, input->profile.value_types[column].type);
+    size_t base_column;
+
+    RETURN_IF_ERROR(read_input(options->base, &base));
+    if (!profile_find_like(&input->profile, column, &base.profile, &base_column))
+        return error_create(ERROR_USAGE, "compare profiles of one kind",
+                            "%s has no values of the type '%s' as %s has", options->base, type,
+                            path);
+    RETURN_IF_ERROR(utf8_sanitize(options->base, &clean));
+    printf("Base: %s\n", clean);
+    leave_out_rest(&input->profile, column, &base.profile, base_column);
+    top->is_difference = true;
+    top->first_base = input->profile.num_samples;
+    top->order = options->cum ? TOP_BY_CUM_GROWTH : TOP_BY_GROWTH;
+    return profile_subtract(&input->profile, &base.profile);
+}
+
+/* Errors of a heap profile's values, or of their differences. */
+static struct error *compute_errors(const struct profile *profile, size_t column,
+                                    const struct top_options *top, struct heap_error **errors_ret)
+{
+    RETURN_IF_ERROR(heap_error_compute(profile, column, errors_ret));
+    return top->is_difference ? heap_error_cancel(profile, top->first_base, *errors_ret) : NULL;
+}
+
+static struct error *show(const char *path, const struct report_options *options)
 {
     CLEANUP(report_input_deinit) struct report_input input = {0};
-    struct report_options options = {0};
-    const char *path;
+    CLEANUP(free) struct heap_error *errors = NULL;
+    struct top_options top = {.order = options->cum ? TOP_BY_CUM : TOP_BY_FLAT,
+                              .max_rows = options->rows};
     size_t column;
+
+    RETURN_IF_ERROR(read_input(path, &input));
+    RETURN_IF_ERROR(choose_column(&input.profile, path, options->type, &column));
+    if (options->base)
+        RETURN_IF_ERROR(subtract_base(&input, path, column, options, &top));
+    if (heap_error_is_known(&input.profile, column))
+        RETURN_IF_ERROR(compute_errors(&input.profile, column, &top, &errors));
+    top.errors = errors;
+    RETURN_IF_ERROR(top_print(&input.profile, column, &top, stdout));
+    fflush(stdout);
+    hint_at_symbolize(&input.table, path);
+    return NULL;
+}
+
+static struct error *run_report(int argc, char **argv, int *status_ret)
+{
+    struct report_options options = {0};
     int first_word;
 
     RETURN_IF_ERROR(options_parse(&cmd_report, argc, argv, false, &options, &first_word));
@@ -133,16 +226,7 @@ static struct error *run_report(int argc, char **argv, int *status_ret)
                             first_word == argc ? "no file given" : "more than one file given");
     /* `report | head` ends us quietly, whatever our parent did with the signal. */
     signal(SIGPIPE, SIG_DFL);
-    path = argv[first_word];
-    RETURN_IF_ERROR(pprof_read_file(path, &input.table, &input.profile));
-    RETURN_IF_ERROR(demangle_functions(&input.table));
-    column = top_default_column(&input.profile);
-    if (options.type && !top_find_column(&input.profile, options.type, &column))
-        return explain_unknown_type(&input.profile, path, options.type);
-    RETURN_IF_ERROR(top_print(&input.profile, column, options.cum ? TOP_BY_CUM : TOP_BY_FLAT,
-                              options.rows, stdout));
-    fflush(stdout);
-    hint_at_symbolize(&input.table, path);
+    RETURN_IF_ERROR(show(argv[first_word], &options));
     *status_ret = 0;
     return NULL;
 }

@@ -16,6 +16,11 @@
 
 #define NS_PER_S 1000000000
 
+/* Above this share an error is marked: that of 10 small samples, 1/sqrt(10). */
+#define UNCERTAIN_SHARE 0.3163
+
+#define ERROR_TEXT_BYTES 16
+
 static inline void cleanup_top_graph_deinit(struct top_graph *graph)
 {
     top_graph_deinit(graph);
@@ -25,6 +30,7 @@ static inline void cleanup_top_graph_deinit(struct top_graph *graph)
 struct top_report {
     struct top_graph graph;
     const struct profile *profile;
+    const struct top_options *options;
     const char *unit;       /* of the column */
     const char *shown_unit; /* of all values in the table */
     int64_t total;          /* of |value| over all samples, also those that show nowhere */
@@ -44,7 +50,7 @@ struct error *top_compute(const struct profile *profile, size_t column, struct t
     CLEANUP(top_graph_deinit) struct top_graph graph;
     struct top_row *rows = NULL;
 
-    RETURN_IF_ERROR(top_graph_init(&graph, profile, column));
+    RETURN_IF_ERROR(top_graph_init(&graph, profile, column, NULL));
     top_graph_sort(&graph, TOP_BY_FLAT);
     if (graph.num_order > 0) {
         rows = calloc(graph.num_order, sizeof(*rows));
@@ -105,15 +111,26 @@ static int64_t fraction_of(int64_t total, double fraction)
     return top_abs((int64_t)((double)total * fraction));
 }
 
-/* Sums |value| of all samples: what all percentages refer to. */
-static int64_t sum_values(const struct profile *profile, size_t column)
+/* Sums |value| of the samples from number `first` on. */
+static int64_t sum_values(const struct profile *profile, size_t column, size_t first)
 {
     int64_t total = 0;
 
-    for (size_t i = 0; i < profile->num_samples; i++)
+    for (size_t i = first; i < profile->num_samples; i++)
         if (__builtin_add_overflow(total, top_abs(profile->samples[i].values[column]), &total))
             return INT64_MAX;
     return total;
+}
+
+/* What all percentages refer to: of a difference the base, unless it is empty. */
+static int64_t compute_total(const struct profile *profile, size_t column,
+                             const struct top_options *options)
+{
+    int64_t total = 0;
+
+    if (options->is_difference)
+        total = sum_values(profile, column, options->first_base);
+    return total != 0 ? total : sum_values(profile, column, 0);
 }
 
 /* Sums the flat values of the nodes that are shown. */
@@ -128,9 +145,10 @@ static int64_t sum_flat(const struct top_graph *graph)
 }
 
 /* Drops small nodes, sorts, and keeps at most max_rows of them. */
-static struct error *top_report_trim(struct top_report *report, enum top_order order,
-                                     size_t max_rows)
+static struct error *top_report_trim(struct top_report *report)
 {
+    enum top_order order = report->options->order;
+    size_t max_rows = report->options->max_rows;
     struct top_graph *graph = &report->graph;
     int64_t graph_total = sum_flat(graph);
     int64_t cutoff = fraction_of(graph_total, NODE_FRACTION);
@@ -305,6 +323,20 @@ static void print_counts(const struct top_report *report)
                 report->num_nodes);
 }
 
+/* Writes an error as a share of its value. */
+static void format_error(const struct heap_error *error, int64_t value, char text[ERROR_TEXT_BYTES])
+{
+    double share = value != 0 ? heap_error_share(error, (double)value) : 0;
+
+    if (value == 0 || (error->num_samples <= 0 && error->variance <= 0))
+        snprintf(text, ERROR_TEXT_BYTES, "-");
+    else if (!(share <= 9.99)) /* a file may hold anything: not a number, too */
+        snprintf(text, ERROR_TEXT_BYTES, ">999%%?");
+    else
+        snprintf(text, ERROR_TEXT_BYTES, share < 0.0995 ? "%.1f%%%s" : "%.0f%%%s", 100 * share,
+                 share > UNCERTAIN_SHARE ? "?" : "");
+}
+
 /* Prints one row. flat_sum: flat values of this row and all above it. */
 static struct error *print_row(const struct top_report *report, const struct top_node *node,
                                int64_t flat_sum)
@@ -315,7 +347,10 @@ static struct error *print_row(const struct top_report *report, const struct top
     char flat_percent[UNIT_PERCENT_BYTES];
     char sum_percent[UNIT_PERCENT_BYTES];
     char cum_percent[UNIT_PERCENT_BYTES];
-    char before[2 * UNIT_VALUE_BYTES + 3 * UNIT_PERCENT_BYTES + 8];
+    char flat_error[ERROR_TEXT_BYTES];
+    char cum_error[ERROR_TEXT_BYTES];
+    char errors[2 * ERROR_TEXT_BYTES + 8] = "";
+    char before[2 * UNIT_VALUE_BYTES + 3 * UNIT_PERCENT_BYTES + sizeof(errors) + 8];
 
     if (node->has_inline_call)
         called = node->has_call ? " (partial-inline)" : " (inline)";
@@ -324,10 +359,25 @@ static struct error *print_row(const struct top_report *report, const struct top
     unit_format_percent(node->flat, report->total, flat_percent);
     unit_format_percent(flat_sum, report->total, sum_percent);
     unit_format_percent(node->cum, report->total, cum_percent);
-    snprintf(before, sizeof(before), "%10s %s %s %10s %s  ", flat, flat_percent, sum_percent, cum,
-             cum_percent);
+    if (report->options->errors) {
+        format_error(&node->flat_error, node->flat, flat_error);
+        format_error(&node->cum_error, node->cum, cum_error);
+        snprintf(errors, sizeof(errors), " %6s %6s", flat_error, cum_error);
+    }
+    snprintf(before, sizeof(before), "%10s %s %s %10s %s%s  ", flat, flat_percent, sum_percent, cum,
+             cum_percent, errors);
     return print_text(report, before, profile_string(report->profile, node->text), SIZE_MAX,
                       called);
+}
+
+static void print_head(const struct top_report *report)
+{
+    if (report->options->errors)
+        fprintf(report->stream,
+                "+-: one standard deviation of the sampling; ?: above 32%%, as of fewer than 10 "
+                "samples, is hardly more than a guess\n");
+    fprintf(report->stream, "%10s %5s%% %5s%% %10s %5s%%%s\n", "flat", "flat", "sum", "cum", "cum",
+            report->options->errors ? " flat+-  cum+-" : "");
 }
 
 static struct error *print_rows(const struct top_report *report)
@@ -335,7 +385,7 @@ static struct error *print_rows(const struct top_report *report)
     const struct top_graph *graph = &report->graph;
     int64_t flat_sum = 0;
 
-    fprintf(report->stream, "%10s %5s%% %5s%% %10s %5s%%\n", "flat", "flat", "sum", "cum", "cum");
+    print_head(report);
     for (size_t i = 0; i < graph->num_order; i++) {
         const struct top_node *node = &graph->nodes[graph->order[i]];
 
@@ -353,16 +403,20 @@ static inline void cleanup_top_report_deinit(struct top_report *report)
     top_graph_deinit(&report->graph);
 }
 
-struct error *top_print(const struct profile *profile, size_t column, enum top_order order,
-                        size_t max_rows, FILE *stream)
+struct error *top_print(const struct profile *profile, size_t column,
+                        const struct top_options *options, FILE *stream)
 {
+    static const struct top_options no_options = {.order = TOP_BY_FLAT};
     CLEANUP(top_report_deinit) struct top_report report = {.profile = profile, .stream = stream};
     const char *type = profile_string(profile, profile->value_types[column].type);
 
-    RETURN_IF_ERROR(top_graph_init(&report.graph, profile, column));
+    if (!options)
+        options = &no_options;
+    report.options = options;
+    RETURN_IF_ERROR(top_graph_init(&report.graph, profile, column, options->errors));
     report.unit = profile_string(profile, profile->value_types[column].unit);
-    report.total = sum_values(profile, column);
-    RETURN_IF_ERROR(top_report_trim(&report, order, max_rows));
+    report.total = compute_total(profile, column, options);
+    RETURN_IF_ERROR(top_report_trim(&report));
     top_report_select_unit(&report);
     errno = 0;
     RETURN_IF_ERROR(print_main_mapping(&report));

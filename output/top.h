@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "output/heap_error.h"
 #include "profile/profile.h"
 
 struct top_row {
@@ -28,13 +29,27 @@ struct top_row {
 struct error *top_compute(const struct profile *profile, size_t column, struct top_row **rows_ret,
                           size_t *num_rows_ret) MUST_CHECK;
 
-enum top_order { TOP_BY_FLAT, TOP_BY_CUM };
+enum top_order {
+    TOP_BY_FLAT,
+    TOP_BY_CUM,
+    TOP_BY_GROWTH, /* signed: of a difference, what grew most first */
+    TOP_BY_CUM_GROWTH,
+};
 
-/* Prints header and table as `go tool pprof -top` (or -top -cum) does, at most max_rows rows (0:
- * all). Rows under 0.5 % of the total are left out and counted, as there. Returns: NULL or an error
- * when `stream` can't be written. */
-struct error *top_print(const struct profile *profile, size_t column, enum top_order order,
-                        size_t max_rows, FILE *stream) MUST_CHECK;
+struct top_options {
+    enum top_order order;
+    size_t max_rows;                 /* 0: all */
+    const struct heap_error *errors; /* of each sample, borrowed; NULL: not shown */
+    bool is_difference;              /* of profile_subtract(): the samples from first_base on are
+                                      * those of the base, whose total is 100 % as in pprof */
+    size_t first_base;
+};
+
+/* Prints header and table as `go tool pprof -top` (or -top -cum) does. Rows under 0.5 % of the
+ * total are left out and counted, as there. With errors, two more columns tell them.
+ * options: NULL: all zero. Returns: NULL or an error when `stream` can't be written. */
+struct error *top_print(const struct profile *profile, size_t column,
+                        const struct top_options *options, FILE *stream) MUST_CHECK;
 
 /* Tells the column that is shown unless asked otherwise: the default type, else the last. */
 size_t top_default_column(const struct profile *profile);

@@ -148,16 +148,26 @@ static struct error *top_graph_add_call(struct top_graph *graph, uint32_t caller
     return NULL;
 }
 
+static void add_error(struct heap_error *sum, const struct heap_error *error)
+{
+    if (!error)
+        return;
+    sum->variance += error->variance;
+    sum->num_samples += error->num_samples;
+}
+
 /* Adds one frame of a sample, coming from the root. caller: in: the kept frame before; out: this
  * one. */
 static struct error *top_graph_add_sample_frame(struct top_graph *graph, uint32_t node_id,
-                                                int64_t weight, bool is_inline, uint32_t *caller)
+                                                int64_t weight, const struct heap_error *error,
+                                                bool is_inline, uint32_t *caller)
 {
     struct top_node *node = &graph->nodes[node_id];
 
     if (node->last_sample != graph->num_samples_seen) {
         node->last_sample = graph->num_samples_seen;
         node->cum = add_saturated(node->cum, weight);
+        add_error(&node->cum_error, error);
     }
     if (*caller != NO_NODE && *caller != node_id)
         RETURN_IF_ERROR(top_graph_add_call(graph, *caller, node_id, weight, is_inline));
@@ -171,6 +181,8 @@ static struct error *top_graph_add_sample(struct top_graph *graph,
     const struct stack_table *table = graph->profile->table;
     const struct stack *stack = &table->stacks[sample->stack];
     int64_t weight = sample->values[graph->column];
+    const struct heap_error *error =
+        graph->errors ? &graph->errors[sample - graph->profile->samples] : NULL;
     uint32_t caller = NO_NODE;
     bool is_leaf_kept = false;
 
@@ -187,12 +199,14 @@ static struct error *top_graph_add_sample(struct top_graph *graph,
 
             is_leaf_kept = graph->nodes[node].is_kept;
             if (is_leaf_kept)
-                RETURN_IF_ERROR(
-                    top_graph_add_sample_frame(graph, node, weight, j != limit - 1, &caller));
+                RETURN_IF_ERROR(top_graph_add_sample_frame(graph, node, weight, error,
+                                                           j != limit - 1, &caller));
         }
     }
-    if (caller != NO_NODE && is_leaf_kept)
+    if (caller != NO_NODE && is_leaf_kept) {
         graph->nodes[caller].flat = add_saturated(graph->nodes[caller].flat, weight);
+        add_error(&graph->nodes[caller].flat_error, error);
+    }
     return NULL;
 }
 
@@ -206,6 +220,8 @@ static struct error *top_graph_sum(struct top_graph *graph)
     for (size_t i = 0; i < graph->num_nodes; i++) {
         graph->nodes[i].flat = 0;
         graph->nodes[i].cum = 0;
+        graph->nodes[i].flat_error = (struct heap_error){0};
+        graph->nodes[i].cum_error = (struct heap_error){0};
     }
     for (size_t i = 0; i < profile->num_samples; i++)
         RETURN_IF_ERROR(top_graph_add_sample(graph, &profile->samples[i]));
@@ -232,11 +248,12 @@ static struct error *top_graph_fill(struct top_graph *graph)
     return top_graph_sum(graph);
 }
 
-struct error *top_graph_init(struct top_graph *graph, const struct profile *profile, size_t column)
+struct error *top_graph_init(struct top_graph *graph, const struct profile *profile, size_t column,
+                             const struct heap_error *errors)
 {
     struct error *err;
 
-    *graph = (struct top_graph){.profile = profile, .column = column};
+    *graph = (struct top_graph){.profile = profile, .column = column, .errors = errors};
     err = top_graph_fill(graph);
     if (err)
         top_graph_deinit(graph);
@@ -313,11 +330,41 @@ static int compare_by_cum(const void *left_item, const void *right_item, void *g
     return order != 0 ? order : compare_ids(left_item, right_item);
 }
 
+/* What grew most first, what shrank most last. */
+static int compare_by_growth(const void *left_item, const void *right_item, void *graph_argument)
+{
+    const struct top_graph *graph = graph_argument;
+    const struct top_node *left = &graph->nodes[*(const uint32_t *)left_item];
+    const struct top_node *right = &graph->nodes[*(const uint32_t *)right_item];
+
+    if (left->flat != right->flat)
+        return left->flat > right->flat ? -1 : 1;
+    return compare_by_flat(left_item, right_item, graph_argument);
+}
+
+static int compare_by_cum_growth(const void *left_item, const void *right_item,
+                                 void *graph_argument)
+{
+    const struct top_graph *graph = graph_argument;
+    const struct top_node *left = &graph->nodes[*(const uint32_t *)left_item];
+    const struct top_node *right = &graph->nodes[*(const uint32_t *)right_item];
+
+    if (left->cum != right->cum)
+        return left->cum > right->cum ? -1 : 1;
+    return compare_by_cum(left_item, right_item, graph_argument);
+}
+
 void top_graph_sort(struct top_graph *graph, enum top_order order)
 {
+    static int (*const compare[])(const void *, const void *, void *) = {
+        [TOP_BY_FLAT] = compare_by_flat,
+        [TOP_BY_CUM] = compare_by_cum,
+        [TOP_BY_GROWTH] = compare_by_growth,
+        [TOP_BY_CUM_GROWTH] = compare_by_cum_growth,
+    };
+
     if (graph->num_order > 0)
-        qsort_r(graph->order, graph->num_order, sizeof(*graph->order),
-                order == TOP_BY_CUM ? compare_by_cum : compare_by_flat, graph);
+        qsort_r(graph->order, graph->num_order, sizeof(*graph->order), compare[order], graph);
 }
 
 void top_graph_mark_inline(struct top_graph *graph, int64_t cutoff)

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/hash_index.h"
+#include "output/heap_error.h"
 #include "output/top.h"
 #include "profile/profile.h"
 
@@ -25,6 +26,8 @@ struct top_node {
     uint32_t text; /* string id: what is printed */
     int64_t flat;
     int64_t cum;
+    struct heap_error flat_error; /* when the graph has errors */
+    struct heap_error cum_error;
     bool is_kept;
     bool has_inline_call; /* called by an inline edge; top_graph_mark_inline() */
     bool has_call;        /* called by an edge that is not inline */
@@ -42,6 +45,7 @@ struct top_edge {
 struct top_graph {
     const struct profile *profile; /* borrowed */
     size_t column;
+    const struct heap_error *errors; /* [samples], borrowed; NULL: not known */
     struct top_node *nodes;
     size_t num_nodes, nodes_capacity;
     struct hash_index node_index;
@@ -57,9 +61,9 @@ struct top_graph {
 };
 
 /* Makes the nodes of all frames and sums all samples' values of one column.
- * Returns: NULL or error_no_memory. */
-struct error *top_graph_init(struct top_graph *graph, const struct profile *profile,
-                             size_t column) MUST_CHECK;
+ * errors: of each sample, borrowed; NULL: not known. Returns: NULL or error_no_memory. */
+struct error *top_graph_init(struct top_graph *graph, const struct profile *profile, size_t column,
+                             const struct heap_error *errors) MUST_CHECK;
 
 /* Frees it. A zeroed graph is fine. */
 void top_graph_deinit(struct top_graph *graph);

@@ -119,7 +119,7 @@ int main(int argc, char **argv)
     printf("read   %8.1f ms, peak %ld kB\n", (double)(clock_monotonic_ns() - start_ns) / NS_PER_MS,
            peak_kb());
     start_ns = clock_monotonic_ns();
-    check(top_print(&again, 1, TOP_BY_FLAT, 0, sink));
+    check(top_print(&again, 1, NULL, sink));
     printf("top    %8.1f ms, peak %ld kB\n", (double)(clock_monotonic_ns() - start_ns) / NS_PER_MS,
            peak_kb());
     profile_deinit(&again);

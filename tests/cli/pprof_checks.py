@@ -277,6 +277,43 @@ def check_26_cpu_types(profile, hz):
         assert sample.value[1] == sample.value[0] * profile.proto.period, list(sample.value)
 
 
+HEAP_TYPES = [("alloc_objects", "count"), ("alloc_space", "bytes"), ("inuse_objects", "count"), ("inuse_space", "bytes")]
+HEAP_REMARKS = ("[allocated before attach]", "[untracked]")
+
+
+def check_27_heap_types(profile, rate):
+    """Go's four types, order, period and default; never more in use than allocated; sizes and rates as labels."""
+    proto, strings = profile.proto, profile.strings
+    assert profile.types == HEAP_TYPES, profile.types
+    assert (strings[proto.period_type.type], strings[proto.period_type.unit]) == ("space", "bytes")
+    assert proto.period == rate, proto.period
+    assert strings[proto.default_sample_type] == "inuse_space", strings[proto.default_sample_type]
+    for sample, decoded in zip(proto.sample, profile.samples):
+        objects, space, live_objects, live_space = sample.value
+        if decoded.frames[0].name in HEAP_REMARKS:
+            assert len(decoded.frames) == 1 and (objects, space, live_objects) == (0, 0, 0), list(sample.value)
+            continue
+        assert (objects > 0) == (space > 0) and (live_objects > 0) == (live_space > 0), list(sample.value)
+        assert live_objects <= objects and live_space <= space, list(sample.value)
+        labels = {strings[x.key]: (x.num, strings[x.num_unit]) for x in sample.label if not x.str}
+        size, unit = labels["bytes"]
+        assert unit == "bytes" and size >= 0, labels
+        assert "rate" not in labels or labels["rate"][0] != rate and labels["rate"][1] == "bytes", labels
+        assert size == 0 or 0.5 < space / objects / size < 2, (labels, list(sample.value))
+
+
+def check_27_go_pprof_shows_all(profile, go_pprof, path):
+    """Every sample type is shown by its flag and by -sample_index, with the profile's own total."""
+    for name, unit in HEAP_TYPES:
+        flag = [] if unit == "count" else ["-unit=B"]
+        for choice in (f"-{name}", f"-sample_index={name}"):
+            text = go_pprof("-top", "-nodefraction=0", choice, *flag, path).stdout
+            found = re.search(r"^Showing nodes accounting for (\d+)B?, ", text, re.M)
+            assert f"Type: {name}" in text and found, text
+            assert int(found.group(1)) == profile.total(name), text
+    assert "Type: inuse_space" in go_pprof("-top", path).stdout
+
+
 def check_30_times(profile, go_pprof, path, earliest, ended, seconds):
     """Start and end within two times (seconds since 1970), never shorter than asked, and the header says so."""
     start = profile.proto.time_nanos / 1e9

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 import pprof_checks as checks
+from harness.heap_profile import RATE, HeapProfile
 from harness.pprof import Profile, proto_module
 
 
@@ -123,6 +124,40 @@ CPU_BREAKS = [
     lambda p: setattr(p.period_type, "unit", find_string(p, "count")),
     lambda p: setattr(p, "default_sample_type", find_string(p, "cpu")),
 ]
+HEAP_BREAKS = [
+    lambda p: setattr(p, "period", 1),
+    lambda p: setattr(p, "default_sample_type", 0),
+    lambda p: setattr(p.period_type, "type", 0),
+    lambda p: setattr(p.sample_type[0], "type", p.sample_type[2].type),
+    lambda p: set_value(p.sample[0], 2, 128, 3, 192),
+    lambda p: set_value(p.sample[0], 2, 128, 1, 129),
+    lambda p: set_value(p.sample[0], 0, 128, 0, 0),
+    lambda p: set_value(p.sample[0], 2, 500, 1, 64),
+    lambda p: set_value(p.sample[1], 1, 0, 0, 64),
+    lambda p: p.sample[0].ClearField("label"),
+    lambda p: setattr(p.sample[0].label[0], "num_unit", 0),
+    lambda p: setattr(p.sample[0].label[1], "num", RATE),
+]
+
+
+def heap_message():
+    """A small heap profile that follows all rules."""
+    made = HeapProfile()
+    made.add("f main", [2, 128, 1, 64], bytes=64, rate=2 * RATE)
+    made.add(["[untracked]"], [0, 0, 0, 64])
+    made.proto.string_table.extend(made.strings)
+    return made.proto
+
+
+@pytest.mark.parametrize("number", range(len(HEAP_BREAKS)))
+def test_broken_heap_message_is_seen(number, tmp_path):
+    proto = heap_message()
+    checks.check_27_heap_types(as_profile(proto, tmp_path)[0], RATE)
+    HEAP_BREAKS[number](proto)
+    with pytest.raises((AssertionError, KeyError)):
+        checks.check_27_heap_types(as_profile(proto, tmp_path)[0], RATE)
+
+
 BREAKS[lambda profile: checks.check_26_cpu_types(profile, 100)] = CPU_BREAKS
 
 CASES = [(rule, change) for rule, changes in BREAKS.items() for change in changes]

@@ -1,7 +1,9 @@
 /* Every allocation fails once, in turn: the answer is an error, nothing leaks, nothing is half
  * done. */
+#include "output/heap_error.h"
 #include "output/pprof_patch.h"
 #include "output/pprof_reader.h"
+#include "output/profile_diff.h"
 #include "output/top.h"
 #include "tests/unit/alloc_fault.h"
 #include "tests/unit/output/pprof_file.h"
@@ -62,6 +64,29 @@ static struct error *compute_top(const struct sample_profile *sample,
     return NULL;
 }
 
+/* A profile less itself, with errors. */
+static struct error *subtract_profile(const struct sample_profile *sample,
+                                      const struct pprof_file_copy *file)
+{
+    struct heap_error *errors = NULL;
+    struct stack_table table;
+    struct profile profile;
+    size_t first_base;
+    struct error *err;
+
+    RETURN_IF_ERROR(pprof_read_bytes(file->bytes, file->num_bytes, "cpu.pprof", &table, &profile));
+    first_base = profile.num_samples;
+    err = profile_subtract(&profile, &sample->profile);
+    if (!err)
+        err = heap_error_compute(&profile, 1, &errors);
+    if (!err)
+        err = heap_error_cancel(&profile, first_base, errors);
+    free(errors);
+    profile_deinit(&profile);
+    stack_table_deinit(&table);
+    return err;
+}
+
 /* Runs `work` with each of its allocations failing. may_keep: it may add to the string table. */
 static void fail_each(struct error *(*work)(const struct sample_profile *,
                                             const struct pprof_file_copy *),
@@ -116,6 +141,11 @@ static void summing_survives_each_failed_allocation(void **state UNUSED)
     fail_each(compute_top, true);
 }
 
+static void subtracting_survives_each_failed_allocation(void **state UNUSED)
+{
+    fail_each(subtract_profile, false);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -123,6 +153,7 @@ int main(void)
         cmocka_unit_test(reading_survives_each_failed_allocation),
         cmocka_unit_test(patching_survives_each_failed_allocation),
         cmocka_unit_test(summing_survives_each_failed_allocation),
+        cmocka_unit_test(subtracting_survives_each_failed_allocation),
     };
 
     if (getenv("TAP"))

@@ -10,7 +10,8 @@ static char *print_top(const struct profile *profile, enum top_order order, size
     FILE *stream = open_memstream(&text, &num_bytes);
 
     assert_non_null(stream);
-    assert_no_error(top_print(profile, 1, order, max_rows, stream));
+    assert_no_error(
+        top_print(profile, 1, &(struct top_options){.order = order, .max_rows = max_rows}, stream));
     assert_int_equal(fclose(stream), 0);
     return text;
 }
@@ -140,7 +141,7 @@ static void full_disk_is_an_error(void **state UNUSED)
 
     assert_non_null(stream);
     sample_profile_init(&sample);
-    err = top_print(&sample.profile, 0, TOP_BY_FLAT, 0, stream);
+    err = top_print(&sample.profile, 0, NULL, stream);
     assert_non_null(err);
     assert_int_equal(err->errno_value, ENOSPC);
 }
