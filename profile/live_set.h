@@ -80,9 +80,11 @@ void live_set_settle(struct live_set *set);
  * another one: then the set stays within a few times what is in use. */
 bool live_set_has_grown(const struct live_set *set);
 
-/* Visits all rows in use as of `before_ns`: those of before it, of processes that did not end;
- * UINT64_MAX: all. visit: its error ends the walk. Returns: NULL or the error of `visit`. */
+/* Looks at one row. Returns: NULL, or an error that ends the walk. */
 typedef struct error *live_set_visit_fn(void *context, const struct live_row *row);
+
+/* Visits all rows in use as of `before_ns`: those of before it, of processes that did not end;
+ * UINT64_MAX: all. Returns: NULL or the error of `visit`. */
 struct error *live_set_visit(const struct live_set *set, uint64_t before_ns,
                              live_set_visit_fn *visit, void *context) MUST_CHECK;
 
