@@ -289,7 +289,6 @@ static struct error *launch_fork(struct launch *launch, char *const *argv)
     CLEANUP(close) int report_write_fd = report[1];
     child =
         (struct child){launch->path, argv, shell_argv, go_read_fd, launch->go_fd, report_write_fd};
-    launch->cpu_before_ns = children_cpu_ns();
     err = child_fork(&child, &launch->pid);
     if (!err)
         launch->pidfd = (int)syscall(SYS_pidfd_open, launch->pid, 0); /* close-on-exec by itself */
@@ -318,6 +317,11 @@ struct error *launch_start(char *const *argv, struct launch **launch_ret)
 pid_t launch_pid(const struct launch *launch)
 {
     return launch->pid;
+}
+
+const char *launch_path(const struct launch *launch)
+{
+    return launch->path;
 }
 
 int launch_pidfd(const struct launch *launch)
@@ -350,6 +354,7 @@ struct error *launch_go(struct launch *launch)
     ssize_t num_bytes;
     int err;
 
+    launch->cpu_before_ns = children_cpu_ns(); /* other children may have come and gone by now */
     go_send(launch);
     do
         num_bytes = read(launch->errno_fd, &err, sizeof(err));

@@ -31,6 +31,9 @@ struct error *launch_start(char *const *argv, struct launch **launch_ret) MUST_C
 /* Tells the pid of the child. */
 pid_t launch_pid(const struct launch *launch);
 
+/* Tells the file that is executed, as it was found; borrowed. */
+const char *launch_path(const struct launch *launch);
+
 /* Lets the child execve. Returns: NULL, or why execve failed (the child is reaped then). */
 struct error *launch_go(struct launch *launch) MUST_CHECK;
 

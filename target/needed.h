@@ -14,7 +14,7 @@
 #include "base/error.h"
 
 #define NEEDED_MAX_FILES 4096
-#define NEEDED_MAX_MS 200
+#define NEEDED_MAX_MS 500
 
 struct needed_files {
     char **paths; /* in the order in which the dynamic linker searches them: the program first */
