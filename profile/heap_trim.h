@@ -24,4 +24,9 @@ bool heap_is_allocator(const char *name);
  * snapshot. Returns: NULL or error_no_memory (some stacks may be cut then, sums are right). */
 struct error *heap_trim_allocator(struct profile *profile) MUST_CHECK;
 
+/* The same for a profile of page faults, where the allocator is at work when it is sampled: all
+ * frames up to the outermost allocator's go, and of what faults outside of one, memset and memcpy
+ * at the leaf. Returns: as above. */
+struct error *heap_trim_growth(struct profile *profile) MUST_CHECK;
+
 #endif

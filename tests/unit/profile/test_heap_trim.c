@@ -237,6 +237,33 @@ static void something_always_stays(void **state)
     assert_string_equal(describe(&heap, 4), "[untracked]");
 }
 
+static void page_faults_inside_the_allocator_are_its_callers(void **state)
+{
+    (void)state;
+    name_place(1, "sysmalloc");
+    name_place(2, "_int_malloc");
+    name_place(3, "__GI___libc_malloc");
+    name_place(4, "__memset_avx512_unaligned_erms");
+    name_place(5, "memcpy,fill");
+    name_place(10, "f");
+    name_place(11, "main");
+    add((uint64_t[]){1, 2, 3, 10, 11, 0}, REASON_NONE);
+    add((uint64_t[]){4, 1, 3, 10, 11, 0}, REASON_NONE);
+    add((uint64_t[]){4, 10, 11, 0}, REASON_NONE);
+    add((uint64_t[]){5, 10, 11, 0}, REASON_NONE);
+    add((uint64_t[]){10, 4, 11, 0}, REASON_NONE); /* not at the leaf */
+    add((uint64_t[]){1, 2, 0}, REASON_TRUNCATED);
+    add((uint64_t[]){4, 0}, REASON_NONE);
+    assert_null(heap_trim_growth(&heap));
+    assert_int_equal(heap.num_samples, 5);
+    assert_string_equal(describe(&heap, 0), "f|main");
+    assert_int_equal(heap.samples[0].values[0], 3);
+    assert_string_equal(describe(&heap, 1), "fill|f|main");
+    assert_string_equal(describe(&heap, 2), "f|__memset_avx512_unaligned_erms|main");
+    assert_string_equal(describe(&heap, 3), "sysmalloc|_int_malloc|[truncated]");
+    assert_string_equal(describe(&heap, 4), "__memset_avx512_unaligned_erms");
+}
+
 static void an_empty_profile_is_fine(void **state)
 {
     (void)state;
@@ -253,6 +280,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(leading_frames_and_lines_go_and_equal_stacks_merge,
                                         trim_setup, trim_teardown),
         cmocka_unit_test_setup_teardown(something_always_stays, trim_setup, trim_teardown),
+        cmocka_unit_test_setup_teardown(page_faults_inside_the_allocator_are_its_callers,
+                                        trim_setup, trim_teardown),
         cmocka_unit_test_setup_teardown(an_empty_profile_is_fine, trim_setup, trim_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
