@@ -67,6 +67,7 @@ static bool text_skip_fields(const char **text, int num_fields)
 struct error *procfs_stat_parse(const char *text, struct procfs_stat *stat_ret)
 {
     struct procfs_stat stat = {0};
+    uint64_t children[2];
     uint64_t ppid;
 
     /* comm is any bytes, blanks and parentheses included: proc(5) puts it between the first '(' and
@@ -80,15 +81,18 @@ struct error *procfs_stat_parse(const char *text, struct procfs_stat *stat_ret)
         comm_bytes = sizeof(stat.comm) - 1;
     memcpy(stat.comm, open + 1, comm_bytes);
 
-    /* Fields by their numbers in proc(5): 3 state, 4 ppid, 14 utime, 15 stime, 22 starttime. */
+    /* Fields by their numbers in proc(5): 3 state, 4 ppid, 14 utime, 15 stime, 16 cutime, 17
+     * cstime, 22 starttime. */
     const char *next = close + 1;
     next += strspn(next, " ");
     stat.state = *next;
     if (!isalpha((unsigned char)*next) || !text_skip_fields(&next, 1) ||
         !text_read_u64(&next, &ppid) || ppid > INT_MAX || !text_skip_fields(&next, 9) ||
         !text_read_u64(&next, &stat.utime_ticks) || !text_read_u64(&next, &stat.stime_ticks) ||
-        !text_skip_fields(&next, 6) || !text_read_u64(&next, &stat.start_time_ticks))
+        !text_read_u64(&next, &children[0]) || !text_read_u64(&next, &children[1]) ||
+        !text_skip_fields(&next, 4) || !text_read_u64(&next, &stat.start_time_ticks))
         return error_create(ERROR_FAILED, NULL, "stat: fields missing behind the process name");
+    stat.children_ticks = children[0] + children[1];
     stat.ppid = (pid_t)ppid;
     *stat_ret = stat;
     return NULL;
@@ -251,13 +255,34 @@ const char *procfs_status_find(const char *status, const char *key)
     return NULL;
 }
 
+/* A line of a status in KB. Returns: bytes; 0 when there is no such line. */
+static uint64_t status_bytes(const char *status, const char *key)
+{
+    const char *line = procfs_status_find(status, key);
+
+    return line ? strtoull(line, NULL, 10) * 1024 : 0;
+}
+
 uint64_t procfs_self_peak_rss(void)
 {
     CLEANUP(error_destroy) struct error *err = NULL;
     CLEANUP(free) char *text = NULL;
-    const char *line;
 
     err = procfs_read("/proc/self/status", &text);
-    line = err ? NULL : procfs_status_find(text, "VmHWM");
-    return line ? strtoull(line, NULL, 10) * 1024 : 0;
+    return err ? 0 : status_bytes(text, "VmHWM");
+}
+
+struct error *procfs_memory_read(pid_t pid, struct procfs_memory *memory_ret)
+{
+    CLEANUP(free) char *text = NULL;
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    RETURN_IF_ERROR(procfs_read(path, &text));
+    *memory_ret = (struct procfs_memory){
+        .rss_bytes = status_bytes(text, "VmRSS"),
+        .peak_rss_bytes = status_bytes(text, "VmHWM"),
+        .anon_bytes = status_bytes(text, "RssAnon"),
+    };
+    return NULL;
 }

@@ -21,6 +21,7 @@ struct procfs_stat {
     pid_t ppid;
     uint64_t utime_ticks; /* user time of all threads, in clock ticks (sysconf(_SC_CLK_TCK)) */
     uint64_t stime_ticks;
+    uint64_t children_ticks;   /* user and system time of children that were waited for */
     uint64_t start_time_ticks; /* since boot: with the pid this identifies a process for good */
 };
 
@@ -48,6 +49,17 @@ const char *procfs_status_find(const char *status, const char *key);
  * getrusage(2) keeps that of the process that forked us. Returns: 0 when it cannot be read. Source:
  * proc(5) VmHWM. */
 uint64_t procfs_self_peak_rss(void);
+
+/* How much memory of a process is resident; 0 where nothing is told (it is a zombie). */
+struct procfs_memory {
+    uint64_t rss_bytes;
+    uint64_t peak_rss_bytes; /* since its execve */
+    uint64_t anon_bytes;     /* of no file: heap, stacks, anonymous mappings */
+};
+
+/* Reads /proc/PID/status. memory_ret: the figures. Returns: NULL; ERROR_GONE when there is no such
+ * process (any more). Source: proc(5) VmRSS, VmHWM, RssAnon. */
+struct error *procfs_memory_read(pid_t pid, struct procfs_memory *memory_ret) MUST_CHECK;
 
 /* Lists the numeric names in a /proc directory ("/proc" or "/proc/PID/task"), ascending.
  * ids_ret: heap array owned by the caller (may be NULL when there are none). num_ids_ret: its

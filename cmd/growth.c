@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include "profile/heap.h"
+
 struct error *growth_choose(uint64_t interval, uint64_t rate_bytes,
                             struct growth_settings *settings_ret)
 {
@@ -26,22 +28,11 @@ static void set_values(const struct event_list *list, size_t event, uint64_t wei
         values[1] = INT64_MAX;
 }
 
-static struct error *init_profile(struct profile *profile, struct stack_table *table,
-                                  uint64_t interval)
-{
-    RETURN_IF_ERROR(profile_init(profile, table));
-    RETURN_IF_ERROR(profile_add_value_type(profile, "faults", "count"));
-    RETURN_IF_ERROR(profile_add_value_type(profile, "growth_space", "bytes"));
-    profile->period_type = profile->value_types[0];
-    profile->period = (int64_t)interval;
-    return NULL;
-}
-
 struct error *growth_init_recorder(const struct growth_settings *settings,
                                    struct stack_table *table, struct recorder *recorder)
 {
     recorder->kind = "growth";
     recorder->events = &settings->events;
     recorder->set_values = set_values;
-    return init_profile(&recorder->profile, table, settings->events.events[0].period);
+    return profile_init_growth(&recorder->profile, table, settings->events.events[0].period);
 }

@@ -10,12 +10,13 @@
 #include "base/log.h"
 #include "cmd/commands.h"
 #include "cmd/debug_options.h"
-#include "cmd/growth.h"
+#include "cmd/heap_options.h"
 #include "cmd/json.h"
 #include "cmd/options.h"
 #include "cmd/profile_file.h"
 #include "cmd/session.h"
 #include "cmd/signals.h"
+#include "cmd/snapshots.h"
 #include "cmd/summary.h"
 #include "symbolize/debug_server.h"
 
@@ -31,8 +32,7 @@ struct record_options {
     const char *cpus;
     struct option_list events;
     const char *output;
-    const char *heap; /* NULL: no heap profile */
-    const char *heap_mode;
+    struct heap_options_given heap;
     const char *engine;
     const char *debug_dir;
     const char *json;    /* NULL: no; "": stderr; else a file */
@@ -41,8 +41,7 @@ struct record_options {
     double seconds;      /* 0: the default */
     double symbol_seconds;
     unsigned long long max_memory;
-    unsigned long long heap_rate; /* 0: the default of the mode */
-    int children;                 /* 1, 0; -1: not said */
+    int children; /* 1, 0; -1: not said */
     bool all;
     bool kernel;
     bool inlines;
@@ -58,12 +57,18 @@ struct record_options {
 static const struct option_row record_rows[] = {
     {'o', "output", OPTION_STRING, FIELD(output), "FILE",
      "CPU profile to write (default cprofiler.NAME-PID.cpu.pprof)", .max = 0},
-    {0, "heap", OPTION_STRING, FIELD(heap), "FILE",
+    {0, "heap", OPTION_STRING, FIELD(heap.path), "FILE",
      "heap profile to write; no CPU profile is taken then, unless -o asks for it", .max = 0},
-    {0, "heap-mode", OPTION_STRING, FIELD(heap_mode), "MODE",
-     "growth: stacks of page faults, touches nothing", .max = 0},
-    {0, "heap-rate", OPTION_BYTES, FIELD(heap_rate), "BYTES",
-     "mean distance between two heap samples (growth: default 64K)", .max = 0},
+    {0, "heap-mode", OPTION_STRING, FIELD(heap.mode), "MODE",
+     "probes: what is allocated and in use (default); growth: stacks of page faults", .max = 0},
+    {0, "heap-rate", OPTION_BYTES, FIELD(heap.rate), "BYTES",
+     "mean distance of two heap samples (default 512K; growth: 64K)", .max = 0},
+    {0, "heap-budget", OPTION_STRING, FIELD(heap.budget), "PERCENT",
+     "most slowdown that probes may cause, or none for no limit (default 5)", .max = 0},
+    {0, "heap-snapshot", OPTION_SECONDS, FIELD(heap.snapshot_seconds), "SECONDS",
+     "write a numbered heap profile each so often", .max = 0},
+    {0, "heap-keep-allocator", OPTION_FLAG, FIELD(heap.keeps_allocator), NULL,
+     "leave frames of the allocator in heap stacks", .max = 0},
     {'p', "pid", OPTION_LIST, FIELD(pids), "PID",
      "attach to running processes: PID[,PID...] or a process name", .max = 0},
     {'t', "tid", OPTION_LIST, FIELD(tids), "TID",
@@ -122,6 +127,7 @@ static const char *const record_synopsis[] = {
 static const char *const record_examples[] = {
     "cprofiler record -o cpu.pprof -- ./app args    profile a command",
     "cprofiler record -p 1234 -d 10                 attach to a process for 10 s",
+    "cprofiler record --heap heap.pprof -p 1234     who holds its memory",
     "cprofiler record -a -d 10                      the whole system for 10 s",
     "cprofiler report cpu.pprof                     show the top functions",
     NULL,
@@ -193,22 +199,30 @@ static struct error *check_file(const char *path, const char *hint)
                : NULL;
 }
 
-/* Checks what was asked for of the heap. */
+/* Checks what was asked for beside a heap profile. */
 static struct error *check_heap(const struct record_options *options)
 {
-    const char *of_cpu = options->events.num_values ? "-e" : options->hz ? "-F" : NULL;
+    bool is_growth = options->heap.mode && strcmp(options->heap.mode, "growth") == 0;
+    const char *of_cpu = options->events.num_values      ? "-e"
+                         : options->hz                   ? "-F"
+                         : !is_growth && options->count  ? "-c"
+                         : !is_growth && options->engine ? "--engine"
+                                                         : NULL;
+    const char *scope = options->all               ? "-a"
+                        : options->cgroup          ? "--cgroup"
+                        : options->tids.num_values ? "-t"
+                        : options->cpus            ? "-C"
+                                                   : NULL;
 
-    if (!options->heap && (options->heap_mode || options->heap_rate))
-        return error_create(ERROR_USAGE, "type: --heap heap.pprof --heap-mode growth",
-                            "record: --heap-mode and --heap-rate need --heap FILE");
-    if (!options->heap)
+    if (!options->heap.path)
         return NULL;
-    if (!options->heap_mode || strcmp(options->heap_mode, "growth"))
-        return error_create(ERROR_USAGE, "modes: growth", "record: no heap mode '%s'",
-                            options->heap_mode ? options->heap_mode : "probes");
     if (!options->output && of_cpu)
         return error_create(ERROR_USAGE, "give -o cpu.pprof, too, or leave it out",
                             "record: %s is for a CPU profile, and --heap alone takes none", of_cpu);
+    if (scope && !is_growth)
+        return error_create(ERROR_USAGE, "name processes: -p PID; or --heap-mode growth",
+                            "record: %s with --heap: an allocator is probed for whole processes",
+                            scope);
     return NULL;
 }
 
@@ -230,7 +244,7 @@ static struct error *check_usage(const struct record_options *options, bool has_
         return error_create(ERROR_USAGE, "type: --max-memory 64M",
                             "record: --max-memory below 1M is too little to work with");
     RETURN_IF_ERROR(check_file(options->output, "-o cpu.pprof"));
-    RETURN_IF_ERROR(check_file(options->heap, "--heap heap.pprof"));
+    RETURN_IF_ERROR(check_file(options->heap.path, "--heap heap.pprof"));
     return check_heap(options);
 }
 
@@ -241,19 +255,24 @@ struct recording {
     const struct record_options *options;
     struct session session;
     struct profile_file files[SESSION_MAX_RECORDERS]; /* of the session's recorders */
+    struct snapshots snapshots;
 };
 
 /* Where the profile of a recorder is to go. Returns: NULL: to the default place. */
 static const char *path_of(const struct record_options *options, const char *kind)
 {
-    return strcmp(kind, "cpu") ? options->heap : options->output;
+    return strcmp(kind, "cpu") ? options->heap.path : options->output;
 }
 
 /* Opens the files that the user named, before anything else starts. */
 static struct error *open_named_files(struct recording *recording,
                                       const struct session_options *options)
 {
-    const char *const kinds[] = {options->events ? "cpu" : NULL, options->growth ? "growth" : NULL};
+    const char *const kinds[] = {
+        options->events ? "cpu" : NULL,
+        options->growth ? "growth" : NULL,
+        options->heap ? "heap" : NULL,
+    };
     size_t num_files = 0;
 
     for (size_t i = 0; i < ARRAY_LENGTH(kinds); i++) {
@@ -344,11 +363,15 @@ static struct error *record(struct recording *recording, const struct session_op
     RETURN_IF_ERROR(open_named_files(recording, options));
     RETURN_IF_ERROR(session_open(session, options));
     RETURN_IF_ERROR(open_other_files(recording));
+    session->options.snapshot = snapshots_take;
+    session->options.snapshot_context = &recording->snapshots;
     trouble = session_record(session, shows_progress(recording) ? print_progress : NULL, NULL);
     if (shows_progress(recording))
         fputs("\r\033[K", stderr);
     if (trouble && session_num_samples(session) == 0)
         return take_ptr(trouble);
+    snapshots_finish(&recording->snapshots);
+    session->heap.num_snapshots = recording->snapshots.num_written;
     RETURN_IF_ERROR(session_finish(session));
     fetch_progress_end(options->fetch_context);
     err = write_files(recording);
@@ -371,7 +394,7 @@ static void log_to_stderr(enum log_level level, const char *line)
 static struct error *run_recording(const struct record_options *options,
                                    const struct session_options *session_options, int *status_ret)
 {
-    struct recording recording = {.options = options};
+    struct recording recording = {.options = options, .snapshots = {.path = options->heap.path}};
     CLEANUP(error_destroy) struct error *err = record(&recording, session_options);
     struct session *session = &recording.session;
 
@@ -413,7 +436,7 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
     struct scope scope = scope_command();
     CLEANUP(scope_deinit) UNUSED struct scope *guard = &scope;
     bool attaches, has_command;
-    struct growth_settings growth;
+    struct heap_choice heap;
     struct event_list events;
     bool takes_cpu;
     int first_word;
@@ -433,11 +456,10 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
     RETURN_IF_ERROR(check_usage(&options, has_command));
     if (options.verbose)
         log_set_sink(log_to_stderr, LOG_DEBUG);
-    takes_cpu = !options.heap || options.output;
-    if (options.heap)
-        RETURN_IF_ERROR(growth_choose(takes_cpu ? 0 : options.count, options.heap_rate, &growth));
-    RETURN_IF_ERROR(events_choose(&options.events, (uint32_t)options.hz, options.count,
-                                  options.kernel, &events));
+    takes_cpu = !options.heap.path || options.output;
+    RETURN_IF_ERROR(heap_options_read(&options.heap, takes_cpu ? 0 : options.count, &heap));
+    RETURN_IF_ERROR(events_choose(&options.events, (uint32_t)options.hz,
+                                  takes_cpu ? options.count : 0, options.kernel, &events));
     RETURN_IF_ERROR(resolve_scope(&options, &scope));
     RETURN_IF_ERROR(signals_install());
     if (attaches && options.seconds == 0)
@@ -447,7 +469,8 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
         .argv = has_command ? argv + first_word : NULL,
         .scope = &scope,
         .events = takes_cpu ? &events : NULL,
-        .growth = options.heap ? &growth : NULL,
+        .growth = heap.has_growth ? &heap.growth : NULL,
+        .heap = heap.has_probes ? &heap.probes : NULL,
         .kernel = options.kernel,
         .follow_children = options.children < 0 ? !options.tids.num_values : options.children,
         .engine = options.engine,

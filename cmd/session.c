@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "cmd/growth.h"
 #include "cmd/signals.h"
+#include "profile/profile_group.h"
 #include "target/threads.h"
 
 /* How long to sleep at most: sideband rings are drained at least this often. */
@@ -30,7 +31,6 @@
 /* What woke us, where it was not the sampler (data.fd of struct epoll_event). */
 #define WATCHED_SIGNAL (-2)
 #define WATCHED_TARGET (-3)
-#define WEIGHT_OF_PROFILE 1e12 /* of all samples of one together */
 
 /* --- opening -------------------------------------------------------------------------------- */
 
@@ -66,19 +66,20 @@ static struct error *make_recorders(struct session *session)
         RETURN_IF_ERROR(add_recorder(session, &options->growth->events, &session->growth));
         RETURN_IF_ERROR(growth_init_recorder(options->growth, &session->table, session->growth));
     }
+    if (options->heap) {
+        session->allocations = &session->recorders[session->num_recorders++];
+        session->allocations->engine = &session->engines[session->cpu ? 1 : 0];
+        session->allocations->first_event = 0;
+        RETURN_IF_ERROR(heap_init_recorder(options->heap, &session->table, session->allocations));
+    }
     return NULL;
 }
 
 static struct error *open_tables(struct session *session)
 {
-    struct string_table *strings = &session->table.strings;
-
     RETURN_IF_ERROR(stack_table_init(&session->table));
     RETURN_IF_ERROR(make_recorders(session));
-    RETURN_IF_ERROR(string_table_add(strings, "pid", &session->key_pid));
-    RETURN_IF_ERROR(string_table_add(strings, "thread_id", &session->key_thread_id));
-    RETURN_IF_ERROR(string_table_add(strings, "thread_name", &session->key_thread_name));
-    RETURN_IF_ERROR(string_table_add(strings, "comm", &session->key_comm));
+    RETURN_IF_ERROR(label_keys_init(&session->label_keys, &session->table));
     session->chain = malloc(sizeof(*session->chain));
     return session->chain ? NULL : &error_no_memory;
 }
@@ -99,15 +100,37 @@ static struct error *open_event_engine(struct session *session)
         .kernel = options->kernel,
         .follow_children = options->follow_children,
         .enable_on_exec = scope->kind == SCOPE_COMMAND,
+        .urgent_sideband = options->heap != NULL, /* new processes are to be probed */
     };
 
     return engine_open(&session->engines[session->num_engines++], &sampler_options, options->engine,
                        events_want_per_task(session->primary->events));
 }
 
+/* Opens the engine of allocations. */
+static struct error *open_heap_engine(struct session *session)
+{
+    const struct session_options *options = &session->options;
+    struct engine *engine = &session->engines[session->num_engines++];
+    const struct heap_context context = {
+        .settings = options->heap,
+        .target = session->target,
+        .table = &session->table,
+        .keys = &session->label_keys,
+        .engine = engine,
+        .recorder = session->allocations,
+        .follows_children = options->follow_children,
+    };
+
+    RETURN_IF_ERROR(heap_open_engine(options->heap, !session->cpu, engine));
+    return heap_init(&session->heap, &context);
+}
+
 static struct error *open_engines(struct session *session)
 {
-    return open_event_engine(session);
+    if (session->sampled.num_events)
+        RETURN_IF_ERROR(open_event_engine(session));
+    return session->options.heap ? open_heap_engine(session) : NULL;
 }
 
 /* Has every engine sample a thread. */
@@ -247,37 +270,37 @@ static struct error *make_chain(struct session *session, struct process *process
     return NULL;
 }
 
-/* Whose event it is. */
-static struct recorder *find_recorder(struct session *session, uint32_t event)
+/* Whose sample it is. */
+static struct recorder *find_recorder(struct session *session, const struct sample *sample)
 {
-    struct recorder *last = &session->recorders[session->num_recorders - 1];
-
-    return event >= last->first_event ? last : session->primary;
+    if (sample->heap)
+        return session->allocations;
+    return session->growth && sample->event >= session->growth->first_event ? session->growth
+                                                                            : session->cpu;
 }
 
 static struct error *add_sample(struct session *session, const struct sample *sample)
 {
-    struct recorder *recorder = find_recorder(session, sample->event);
+    struct recorder *recorder = find_recorder(session, sample);
     struct process *process = NULL;
-    struct label labels[] = {
-        {.key = session->key_pid, .num = sample->pid},
-        {.key = session->key_thread_id, .num = sample->tid},
-        {.key = session->key_thread_name},
-        {.key = session->key_comm},
-    };
     uint32_t stack, label_set;
 
     RETURN_IF_ERROR(target_see(session->target, sample->pid, &process));
-    if (process) {
-        labels[2].str = process_thread_name(process, sample->tid);
-        labels[3].str = process->comm;
-    }
     RETURN_IF_ERROR(make_chain(session, process, sample));
+    if (sample->heap)
+        heap_complete_chain(&session->heap, process, sample, session->chain);
     RETURN_IF_ERROR(stack_table_intern(&session->table, session->chain, &stack));
-    RETURN_IF_ERROR(
-        stack_table_add_label_set(&session->table, labels, ARRAY_LENGTH(labels), &label_set));
-    return recorder_add(recorder, sample, session->chain, stack, label_set);
+    RETURN_IF_ERROR(labels_of_thread(&session->label_keys, &session->table, process, sample->pid,
+                                     sample->tid, &label_set));
+    return sample->heap ? heap_add_sample(&session->heap, sample, session->chain, stack, label_set)
+                        : recorder_add(recorder, sample, session->chain, stack, label_set);
 }
+
+/* Whose events they are. */
+struct draining {
+    struct session *session;
+    const struct engine *engine;
+};
 
 /* Counts what an engine lost. All that it samples by shares its rings. */
 static void add_loss(struct session *session, const struct engine *engine,
@@ -288,10 +311,12 @@ static void add_loss(struct session *session, const struct engine *engine,
             session->recorders[i].profile.loss.counts[event->loss.kind] += event->loss.count;
 }
 
-/* Receives every event in order of time; the first error is kept and ends the recording. */
+/* Receives every event of an engine in order of time; the first error is kept and ends the
+ * recording. */
 static void handle_event(void *context, const struct event *event)
 {
-    struct session *session = context;
+    const struct draining *draining = context;
+    struct session *session = draining->session;
 
     if (session->failure)
         return;
@@ -300,8 +325,10 @@ static void handle_event(void *context, const struct event *event)
         return;
     }
     if (event->type == EVENT_LOSS)
-        add_loss(session, &session->engines[0], event);
+        add_loss(session, draining->engine, event);
     session->failure = target_handle_event(session->target, event);
+    if (!session->failure && session->heap.is_open)
+        session->failure = heap_note(&session->heap, event);
 }
 
 /* --- recording ------------------------------------------------------------------------------ */
@@ -309,20 +336,42 @@ static void handle_event(void *context, const struct event *event)
 /* Bounds what was collected. */
 static struct error *limit_memory(struct session *session)
 {
-    return session->num_recorders > 1 ? NULL
-                                      : profile_limit_memory(&session->primary->profile,
-                                                             session->options.max_memory_bytes);
+    struct profile_group group = {.num_profiles = session->num_recorders};
+
+    for (size_t i = 0; i < session->num_recorders; i++)
+        group.profiles[i] = &session->recorders[i].profile;
+    if (session->allocations) {
+        group.heap = &session->allocations->profile;
+        group.live = &session->heap.live;
+    }
+    return profile_group_limit_memory(&group, session->options.max_memory_bytes);
 }
 
-static struct error *drain(struct session *session, bool final)
+static struct error *drain_engine(struct session *session, const struct engine *engine, bool final)
 {
-    struct engine *engine = &session->engines[0];
+    struct draining draining = {session, engine};
     size_t num_samples;
 
+    if (!engine->sampler)
+        return NULL;
     RETURN_IF_ERROR(
-        engine->ops->drain(engine->sampler, final, handle_event, session, &num_samples));
-    if (session->failure)
-        return take_ptr(session->failure);
+        engine->ops->drain(engine->sampler, final, handle_event, &draining, &num_samples));
+    return take_ptr(session->failure);
+}
+
+/* Drains all engines; the first one tells who runs and what is mapped, the other's samples wait
+ * until that is known. */
+static struct error *drain(struct session *session, bool final)
+{
+    uint64_t limit_ns = clock_monotonic_ns();
+
+    RETURN_IF_ERROR(drain_engine(session, &session->engines[0], final));
+    if (session->heap.is_open)
+        RETURN_IF_ERROR(heap_follow(&session->heap));
+    if (session->num_engines > 1) {
+        heap_sampler_set_limit(session->engines[1].sampler, limit_ns);
+        RETURN_IF_ERROR(drain_engine(session, &session->engines[1], final));
+    }
     return limit_memory(session);
 }
 
@@ -330,7 +379,8 @@ static struct error *add_process(struct session *session, const struct scope_tas
 {
     bool is_main = task == session->options.scope->tasks;
 
-    return target_add_process(session->target, task->pid, is_main, NULL);
+    RETURN_IF_ERROR(target_add_process(session->target, task->pid, is_main, NULL));
+    return session->heap.is_open ? heap_add_process(&session->heap, task->pid) : NULL;
 }
 
 /* A member of the cgroup; the others are seen when they show up. */
@@ -360,9 +410,13 @@ static struct error *begin(struct session *session)
         session->cpu->profile.period = (int64_t)session->cpu->engine->info.period_ns;
     if (session->options.scope->kind == SCOPE_CGROUP)
         RETURN_IF_ERROR(cgroup_visit(&session->options.scope->cgroup, add_member, session));
+    if (session->launch && session->heap.is_open)
+        RETURN_IF_ERROR(heap_add_launched(&session->heap, launch_pid(session->launch),
+                                          launch_path(session->launch)));
     if (session->launch)
         return note_missing(session, launch_go(session->launch));
-    return visit_tasks(session, add_process);
+    RETURN_IF_ERROR(visit_tasks(session, add_process));
+    return session->heap.is_open ? heap_admit(&session->heap) : NULL;
 }
 
 /* Returns: whether the launched command, or without one, anything to record, is still there. */
@@ -375,7 +429,7 @@ static bool any_target_alive(struct session *session)
             session->command_has_ended =
                 launch_wait(session->launch, false, &session->command_status, &cpu_ns);
             if (session->command_has_ended)
-                session->due_ns = cpu_ns;
+                session->command_cpu_ns = cpu_ns;
         }
         return !session->command_has_ended;
     }
@@ -439,6 +493,7 @@ static void compute_due(struct session *session)
     if ((!info->has_kernel && !info->counts_kernel) ||
         options->events->events[session->clock].spec.exclude_user)
         return; /* accounting includes user and kernel time, our samples do not */
+    session->due_ns = session->command_cpu_ns;
     if (options->scope->kind == SCOPE_COMMAND)
         session->has_due = session->command_has_ended && options->follow_children &&
                            options->scope->cpus.num_cpus == 0;
@@ -448,6 +503,39 @@ static void compute_due(struct session *session)
         session->due_ns = info->exact[session->clock];
         session->has_due = true;
     }
+}
+
+/* Finds out what is in use now. */
+static struct error *take_in_use(struct session *session, bool final)
+{
+    RETURN_IF_ERROR(heap_begin_snapshot(&session->heap));
+    RETURN_IF_ERROR(drain(session, final));
+    return heap_end_snapshot(&session->heap);
+}
+
+/* What a heap recording has to look after now and then. */
+static struct error *look_after_heap(struct session *session)
+{
+    const struct session_options *options = &session->options;
+    uint64_t now_ns = clock_monotonic_ns();
+    bool is_due = session->next_snapshot_ns && now_ns >= session->next_snapshot_ns;
+
+    heap_look(&session->heap);
+    if (is_due || heap_needs_snapshot(&session->heap))
+        RETURN_IF_ERROR(take_in_use(session, false));
+    if (is_due) {
+        session->next_snapshot_ns += options->heap->snapshot_ns;
+        options->snapshot(options->snapshot_context, session);
+    }
+    return NULL;
+}
+
+/* Takes the last look at resident memory. */
+static void end_growth(struct session *session)
+{
+    resident_look(&session->resident, session->target, true);
+    if (session->launch && session->command_has_ended)
+        resident_add_peak(&session->resident, launch_peak_rss(session->launch));
 }
 
 /* Stops sampling and takes what is still in the rings. err: what ended the recording, NULL: as it
@@ -462,11 +550,19 @@ static struct error *end_take(struct session *session, struct error *err)
     }
     if (session->has_clock)
         compute_due(session);
+    if (session->growth)
+        end_growth(session);
     session->duration_ns = clock_monotonic_ns() - session->start_ns;
     for (size_t i = 0; i < session->num_recorders; i++)
         session->recorders[i].profile.duration_ns = (int64_t)session->duration_ns;
+    if (session->heap.is_open)
+        heap_end(&session->heap, session->command_has_ended && session->options.follow_children
+                                     ? session->command_cpu_ns
+                                     : 0);
     if (!err)
-        err = drain(session, true);
+        err = session->heap.is_open ? take_in_use(session, true) : drain(session, true);
+    if (session->heap.is_open)
+        engine_close(session->heap.context.engine); /* the target runs free while we name things */
     restore_priority(session);
     return err;
 }
@@ -482,6 +578,8 @@ struct error *session_record(struct session *session, session_progress_fn *progr
     if (err)
         return take_ptr(err);
     next_progress_ns = session->start_ns + PROGRESS_INTERVAL_NS;
+    if (session->options.heap && session->options.heap->snapshot_ns)
+        session->next_snapshot_ns = session->start_ns + session->options.heap->snapshot_ns;
     end_ns = session->options.duration_ns ? session->start_ns + session->options.duration_ns : 0;
     while (!signals_received() && (!look || any_target_alive(session))) {
         uint64_t now_ns = clock_monotonic_ns();
@@ -495,117 +593,18 @@ struct error *session_record(struct session *session, session_progress_fn *progr
         }
         look = wait_for_work(session, end_ns);
         err = drain(session, false);
-        if (err)
-            break;
+        if (session->growth)
+            resident_look(&session->resident, session->target, false);
+        if (!err && session->heap.is_open)
+            err = look_after_heap(session);
+        if (err || (session->heap.probes.has_let_go && !session->cpu))
+            break; /* or nothing is left to record */
     }
     return end_take(session, take_ptr(err));
 }
 
-/* --- finishing ------------------------------------------------------------------------------ */
-
-/* Adds what share of a profile each location stands for. */
-static void weigh_profile(const struct profile *profile, uint64_t *weights)
-{
-    const struct stack_table *table = profile->table;
-    double total = (double)profile_total(profile, 0);
-
-    for (size_t i = 0; i < profile->num_samples; i++) {
-        const struct profile_sample *sample = &profile->samples[i];
-        const struct stack *stack = &table->stacks[sample->stack];
-        uint64_t weight = (uint64_t)((double)sample->values[0] / total * WEIGHT_OF_PROFILE);
-
-        for (uint32_t j = 0; j < stack->num_locations; j++)
-            weights[table->stack_locations[stack->first + j]] += weight;
-    }
-}
-
-/* How much each location stands for, all profiles alike: decides the order of symbolization. */
-static struct error *weigh_locations(const struct session *session, uint64_t **weights_ret)
-{
-    CLEANUP(free) uint64_t *weights = calloc(session->table.num_locations + 1, sizeof(*weights));
-
-    if (!weights)
-        return &error_no_memory;
-    for (size_t i = 0; i < session->num_recorders; i++)
-        weigh_profile(&session->recorders[i].profile, weights);
-    *weights_ret = take_ptr(weights);
-    return NULL;
-}
-
-/* Says who recorded what, and how. */
-static struct error *add_origin(struct session *session, struct recorder *recorder)
-{
-    char events_text[EVENTS_TEXT_BYTES];
-    char line[1024];
-    size_t used = 0;
-
-    events_describe(recorder->events, session_hz(session), events_text);
-    RETURN_IF_ERROR(profile_add_comment(&recorder->profile,
-                                        "cprofiler " CPROFILER_VERSION ", %s, %s",
-                                        recorder->engine->info.engine, events_text));
-    if (!session->options.argv)
-        return NULL;
-    for (char *const *word = session->options.argv; *word && used < sizeof(line); word++)
-        used += (size_t)snprintf(line + used, sizeof(line) - used, " %s", *word);
-    return profile_add_comment(&recorder->profile, "command:%s", line);
-}
-
-static struct error *add_comments(struct session *session, struct recorder *recorder)
-{
-    struct profile *profile = &recorder->profile;
-
-    RETURN_IF_ERROR(add_origin(session, recorder));
-    if (session->num_recalled)
-        RETURN_IF_ERROR(profile_add_comment(profile,
-                                            "stacks completed by frames of earlier samples: %llu",
-                                            (unsigned long long)session->num_recalled));
-    RETURN_IF_ERROR(profile_add_comment(profile, "stacks complete: %llu of %llu samples",
-                                        (unsigned long long)recorder->num_complete,
-                                        (unsigned long long)recorder->num_samples));
-    for (int kind = 0; kind < LOSS_NUM_KINDS; kind++)
-        if (profile->loss.counts[kind] || kind == LOSS_LOST || kind == LOSS_THROTTLED)
-            RETURN_IF_ERROR(profile_add_comment(profile, "loss: %s %llu",
-                                                loss_name((enum loss_kind)kind),
-                                                (unsigned long long)profile->loss.counts[kind]));
-    return NULL;
-}
-
-static struct error *finish_recorder(struct session *session, struct recorder *recorder)
-{
-    loss_add(&recorder->profile.loss, &session->symbols.loss);
-    loss_add(&recorder->profile.loss, target_loss(session->target));
-    RETURN_IF_ERROR(add_comments(session, recorder));
-    return profile_check(&recorder->profile, session->options.symbolize);
-}
-
-struct error *session_finish(struct session *session)
-{
-    CLEANUP(free) uint64_t *weights = NULL;
-    struct unwind_stats stats = {0};
-    struct symbolize_options options = {
-        .scope = session->options.symbolize ? SYMBOLIZE_ALL : SYMBOLIZE_HERE,
-        .inlines = session->options.inlines,
-        .debug_dir = session->options.debug_dir,
-        .debuginfod = session->options.debuginfod,
-        .fetch = session->options.fetch,
-        .fetch_context = session->options.fetch_context,
-        .timeout_ns = session->options.symbol_timeout_ns,
-    };
-
-    if (session->cpu)
-        events_settle(session->cpu->events, &session->cpu->engine->info, session->cpu->tallies,
-                      &session->cpu->profile);
-    RETURN_IF_ERROR(weigh_locations(session, &weights));
-    options.location_weights = weights;
-    if (options.debuginfod)
-        signals_rearm(); /* what ended the recording does not end fetching, the next one does */
-    RETURN_IF_ERROR(symbolize_table(&session->table, session->target, &options, &session->symbols));
-    session->unwind_ops->stats(session->unwinder, &stats);
-    session->num_recalled = stats.num_tails_recalled;
-    for (size_t i = 0; i < session->num_recorders; i++)
-        RETURN_IF_ERROR(finish_recorder(session, &session->recorders[i]));
-    return NULL;
-}
+/* --- ending ------------------------------------------------------------------------------------
+ */
 
 int session_wait_command(struct session *session)
 {
@@ -661,6 +660,7 @@ void session_detach(struct session *session)
 void session_deinit(struct session *session)
 {
     session_detach(session);
+    heap_deinit(&session->heap);
     if (session->unwinder)
         session->unwind_ops->destroy(session->unwinder);
     signals_forward_to(0);

@@ -20,7 +20,11 @@
 
 #include "base/error.h"
 #include "cmd/events.h"
+#include "cmd/growth.h"
+#include "cmd/heap.h"
+#include "cmd/labels.h"
 #include "cmd/recorder.h"
+#include "cmd/resident.h"
 #include "cmd/scope.h"
 #include "profile/profile.h"
 #include "sampler/sampler.h"
@@ -29,18 +33,24 @@
 #include "target/target.h"
 #include "unwind/unwind.h"
 
-struct growth_settings;
-
 #define SESSION_MAX_ENGINES 2
 #define SESSION_MAX_RECORDERS 2
 #define SESSION_NAME_BYTES 128
+
+struct session;
+
+/* Writes the heap profile as it is now. */
+typedef void session_snapshot_fn(void *context, struct session *session);
 
 struct session_options {
     char *const *argv;                    /* command to launch, NULL-terminated; NULL: none */
     struct scope *scope;                  /* whom to sample, borrowed */
     const struct event_list *events;      /* of the CPU profile, borrowed; NULL: none is taken */
     const struct growth_settings *growth; /* of a profile of page faults, borrowed; NULL: none */
-    bool kernel;                          /* sample kernel mode where allowed */
+    const struct heap_settings *heap;     /* of a heap profile by probes, borrowed; NULL: none */
+    session_snapshot_fn *snapshot; /* called when heap->snapshot_ns have passed since the last */
+    void *snapshot_context;
+    bool kernel; /* sample kernel mode where allowed */
     bool follow_children;
     const char *engine;   /* "cpu-wide", "per-task"; NULL: the best that works */
     uint64_t duration_ns; /* 0: until the target ends */
@@ -63,9 +73,13 @@ struct session {
     struct event_list sampled; /* by the first engine */
     struct recorder recorders[SESSION_MAX_RECORDERS];
     size_t num_recorders;
-    struct recorder *primary; /* the first, which summaries begin with */
-    struct recorder *cpu;     /* the one of the CPU profile (or of -e); NULL: not recorded */
-    struct recorder *growth;  /* the one of page faults; NULL: not recorded */
+    struct recorder *primary;     /* the first, which summaries begin with */
+    struct recorder *cpu;         /* the one of the CPU profile (or of -e); NULL: not recorded */
+    struct recorder *growth;      /* the one of page faults; NULL: not recorded */
+    struct recorder *allocations; /* the one of the heap; NULL: not recorded */
+    struct heap heap;             /* of the latter */
+    struct resident resident;     /* looked at with growth */
+    uint64_t next_snapshot_ns;    /* CLOCK_MONOTONIC; 0: none */
     struct target *target;
     int epoll_fd;       /* of the first engine, with all else that is waited for added */
     bool has_target_fd; /* it tells the end of the target */
@@ -75,15 +89,16 @@ struct session {
     struct callchain *chain; /* scratch */
     struct error *failure;   /* first error inside an event handler */
     uint32_t kernel_mapping;
-    uint32_t key_pid, key_thread_id, key_thread_name, key_comm; /* label keys, string ids */
+    struct label_keys label_keys;
 
     uint64_t start_ns; /* CLOCK_MONOTONIC */
     uint64_t duration_ns;
-    uint64_t num_recalled; /* complete stacks, by frames that earlier samples saw (ADR 0014) */
-    bool has_clock;        /* an event of the CPU profile is a clock, */
-    size_t clock;          /* which */
-    bool has_due;          /* due_ns is known, and a clock is sampled */
-    uint64_t due_ns;       /* CPU time of the target by the kernel's own accounting */
+    uint64_t num_recalled;   /* complete stacks, by frames that earlier samples saw (ADR 0014) */
+    bool has_clock;          /* an event of the CPU profile is a clock, */
+    size_t clock;            /* which */
+    bool has_due;            /* due_ns is known, and a clock is sampled */
+    uint64_t due_ns;         /* CPU time of the target by the kernel's own accounting */
+    uint64_t command_cpu_ns; /* of the command with all its children, when it has ended */
     struct symbolize_result symbols;
     int old_nice; /* our priority before the recording, when has_raised_priority */
     bool has_raised_priority;

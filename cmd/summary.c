@@ -9,10 +9,10 @@
 #include "cmd/json.h"
 #include "cmd/package_owner.h"
 #include "cmd/summary_events.h"
+#include "cmd/summary_heap.h"
 #include "output/top.h"
 
 #define NUM_TOP 5
-#define FIRST_EVENT_COLUMN 1
 
 /* The figures that both forms show. Shares are fractions, NAN-free: 0 samples give 0 or 1. */
 struct figures {
@@ -31,6 +31,12 @@ struct figures {
     struct top_row *rows;
     size_t num_rows;
 };
+
+/* The column that the summary is about. */
+static size_t main_column(const struct session *session)
+{
+    return session->primary->events ? 1 : HEAP_INUSE_SPACE;
+}
 
 static double share(uint64_t part, uint64_t whole, double of_nothing)
 {
@@ -100,7 +106,7 @@ static struct error *compute_figures(const struct session *session, struct figur
                          : 1,
         .own_cpu_seconds = (double)clock_self_cpu_ns() / 1e9,
         .own_rss_bytes = procfs_self_peak_rss(),
-        .total = profile_total(&session->primary->profile, FIRST_EVENT_COLUMN),
+        .total = profile_total(&session->primary->profile, main_column(session)),
     };
     target_counts(session->target, &figures->num_processes, &figures->num_threads);
     if (worst && worst <= session->table.num_mappings) {
@@ -109,18 +115,8 @@ static struct error *compute_figures(const struct session *session, struct figur
         figures->worst_path = base_name(string_table_get(&session->table.strings, mapping->path));
         RETURN_IF_ERROR(describe_remedy(session, mapping, figures));
     }
-    return top_compute(&session->primary->profile, FIRST_EVENT_COLUMN, &figures->rows,
+    return top_compute(&session->primary->profile, main_column(session), &figures->rows,
                        &figures->num_rows);
-}
-
-static void print_size(uint64_t num_bytes, FILE *stream)
-{
-    if (num_bytes < 1024)
-        fprintf(stream, "%llu B", (unsigned long long)num_bytes);
-    else if (num_bytes < 1024 * 1024)
-        fprintf(stream, "%.0f KB", (double)num_bytes / 1024);
-    else
-        fprintf(stream, "%.1f MB", (double)num_bytes / (1024 * 1024));
 }
 
 /* Text without control characters, for the terminal: names come from the target. */
@@ -167,21 +163,27 @@ static void print_ptrace_reason(const struct session *session, FILE *stream)
         fprintf(stream, "  %s\n", session->primary->engine->note);
 }
 
+static const char *lost_remedy(const struct session *session)
+{
+    if (!session->primary->events || session->primary == session->growth)
+        return "raise --heap-rate";
+    return session->primary->events->events[0].period ? "raise -c" : "lower -F";
+}
+
 static void print_sampling_remedies(const struct session *session, const struct figures *figures,
                                     FILE *stream)
 {
     const uint64_t *losses = session->primary->profile.loss.counts;
 
-    if (session->primary->num_samples == 0)
+    if (session->primary->num_samples == 0 && session->primary->events)
         fprintf(stream, "  no samples: %s while it was recorded\n",
                 session->has_clock ? "the target used no CPU time"
                                    : "none of these events happened");
     if (losses[LOSS_LOST])
-        fprintf(stream, "  samples lost: cprofiler got too little CPU; %s%s\n",
-                session->primary->events->events[0].period ? "raise -c" : "lower -F",
-                session->primary->engine->info.ring_is_small
-                    ? ", or raise ulimit -l (rings are small)"
-                    : "");
+        fprintf(
+            stream, "  samples lost: cprofiler got too little CPU; %s%s\n", lost_remedy(session),
+            session->primary->engine->info.ring_is_small ? ", or raise ulimit -l (rings are small)"
+                                                         : "");
     else if (session->primary->engine->info.ring_is_small)
         fprintf(stream, "  rings are small (%llu KB in all): raise ulimit -l or run as root\n",
                 (unsigned long long)session->primary->engine->info.ring_bytes / 1024);
@@ -217,7 +219,8 @@ static void print_sampling_remedies(const struct session *session, const struct 
     }
     if (session->primary->engine->ops == &sampler_ptrace)
         print_ptrace_reason(session, stream);
-    else if (session->options.kernel && !session->primary->engine->info.has_kernel)
+    else if (session->primary->events && session->options.kernel &&
+             !session->primary->engine->info.has_kernel)
         fprintf(stream, "  kernel not sampled: run as root, or sysctl "
                         "kernel.perf_event_paranoid=1\n");
 }
@@ -254,7 +257,7 @@ static void print_quality(const struct session *session, const struct figures *f
             fprintf(stream, ", %s %llu", loss_name((enum loss_kind)kind),
                     (unsigned long long)losses[kind]);
     fprintf(stream, "; cost: %.2f s CPU, ", figures->own_cpu_seconds);
-    print_size(figures->own_rss_bytes, stream);
+    summary_print_bytes((double)figures->own_rss_bytes, stream);
     fputc('\n', stream);
     if (figures->complete_share < 0.99)
         print_stack_remedy(session, stream);
@@ -270,7 +273,7 @@ static void print_fetches(const struct session *session, FILE *stream)
         return;
     fprintf(stream, "  debuginfod: %llu debug file%s (", (unsigned long long)fetches->num_files,
             fetches->num_files == 1 ? "" : "s");
-    print_size(fetches->num_bytes, stream);
+    summary_print_bytes((double)fetches->num_bytes, stream);
     fprintf(stream, "), %llu not there%s\n", (unsigned long long)fetches->num_missing,
             fetches->is_stopped ? "; stopped, the rest was not asked for" : "");
 }
@@ -319,7 +322,10 @@ struct error *summary_print(const struct session *session, const struct profile_
 
     if (err)
         return take_ptr(err);
-    events_describe(session->primary->events, session_hz(session), events_text);
+    if (session->primary->events)
+        events_describe(session->primary->events, session_hz(session), events_text);
+    else
+        summary_describe_heap(session, events_text);
     fprintf(stream, "cprofiler: %.1f s, ", figures.seconds);
     print_scope(session->options.scope, stream);
     fprintf(stream, "%zu process%s, %zu thread%s, %s, engine %s\n", figures.num_processes,
@@ -329,17 +335,20 @@ struct error *summary_print(const struct session *session, const struct profile_
     if (session->primary->engine->note && session->primary->engine->ops != &sampler_ptrace)
         fprintf(stream, "  engine per-task, since cpu-wide is refused: %s\n",
                 session->primary->engine->note);
-    summary_print_events(session, stream);
+    if (session->primary->events)
+        summary_print_events(session, stream);
+    RETURN_IF_ERROR(summary_print_heap(session, stream));
     print_quality(session, &figures, stream);
     print_fetches(session, stream);
-    print_top(session, &figures, stream);
+    if (session->primary->events)
+        print_top(session, &figures, stream);
     for (size_t i = 0; i < session->num_recorders; i++) {
         if (!files[i].is_written)
             continue;
         fprintf(stream, "  wrote ");
         print_clean(files[i].path, stream);
         fprintf(stream, " (");
-        print_size(files[i].num_bytes, stream);
+        summary_print_bytes((double)files[i].num_bytes, stream);
         fprintf(stream, ")\n");
     }
     if (session->symbols.num_left && files[0].is_written) {
@@ -372,7 +381,8 @@ static void print_json_figures(const struct session *session, const struct figur
     }
     fprintf(stream, ",\"kernel_sampled\":%s",
             session->primary->engine->info.has_kernel ? "true" : "false");
-    summary_print_events_json(session, stream);
+    if (session->primary->events)
+        summary_print_events_json(session, stream);
     if (session->has_clock)
         fprintf(stream, ",\"cpu_seconds\":%.6f",
                 (double)session->cpu->tallies[session->clock].weight / 1e9);
@@ -420,6 +430,7 @@ struct error *summary_print_json(const struct session *session, const struct pro
                 (unsigned long long)session->symbols.fetches.num_files,
                 (unsigned long long)session->symbols.fetches.num_bytes,
                 (unsigned long long)session->symbols.fetches.num_missing);
+    RETURN_IF_ERROR(summary_print_heap_json(session, stream));
     fprintf(stream, ",\"top\":[");
     for (size_t i = 0; i < figures.num_rows && i < NUM_TOP && rows[i].flat; i++) {
         fprintf(stream, "%s{\"name\":", i ? "," : "");

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/procfs.h"
 
 #define SHELL "/bin/sh"
 #define DEFAULT_PATH "/bin:/usr/bin" /* execvp(3): without PATH, since glibc 2.24 */
@@ -28,7 +29,8 @@ struct launch {
     bool has_ended;
     int status;
     unsigned long long cpu_ns;
-    unsigned long long cpu_before_ns;
+    unsigned long long own_rss_bytes; /* our peak when it was forked */
+    unsigned long long peak_rss_bytes;
 };
 
 /* What main() found when it began; restored in the child. */
@@ -233,17 +235,10 @@ static struct error *shell_argv_make(const char *path, char *const *argv, char *
     return NULL;
 }
 
-static unsigned long long children_cpu_ns(void)
+static unsigned long long timeval_ns(const struct timeval *time)
 {
-    struct rusage usage;
-
-    if (getrusage(RUSAGE_CHILDREN, &usage) != 0)
-        return 0;
-    return ((unsigned long long)usage.ru_utime.tv_sec + (unsigned long long)usage.ru_stime.tv_sec) *
-               1000000000ULL +
-           ((unsigned long long)usage.ru_utime.tv_usec +
-            (unsigned long long)usage.ru_stime.tv_usec) *
-               1000ULL;
+    return (unsigned long long)time->tv_sec * 1000000000ULL +
+           (unsigned long long)time->tv_usec * 1000ULL;
 }
 
 /* Forks the child with all signals blocked. pid_ret: as of fork(2). Returns: NULL or an error. */
@@ -289,6 +284,7 @@ static struct error *launch_fork(struct launch *launch, char *const *argv)
     CLEANUP(close) int report_write_fd = report[1];
     child =
         (struct child){launch->path, argv, shell_argv, go_read_fd, launch->go_fd, report_write_fd};
+    launch->own_rss_bytes = procfs_self_peak_rss();
     err = child_fork(&child, &launch->pid);
     if (!err)
         launch->pidfd = (int)syscall(SYS_pidfd_open, launch->pid, 0); /* close-on-exec by itself */
@@ -314,14 +310,14 @@ struct error *launch_start(char *const *argv, struct launch **launch_ret)
     return NULL;
 }
 
-pid_t launch_pid(const struct launch *launch)
-{
-    return launch->pid;
-}
-
 const char *launch_path(const struct launch *launch)
 {
     return launch->path;
+}
+
+pid_t launch_pid(const struct launch *launch)
+{
+    return launch->pid;
 }
 
 int launch_pidfd(const struct launch *launch)
@@ -354,7 +350,6 @@ struct error *launch_go(struct launch *launch)
     ssize_t num_bytes;
     int err;
 
-    launch->cpu_before_ns = children_cpu_ns(); /* other children may have come and gone by now */
     go_send(launch);
     do
         num_bytes = read(launch->errno_fd, &err, sizeof(err));
@@ -390,16 +385,24 @@ static bool child_has_ended(pid_t pid, bool wait)
     }
 }
 
+unsigned long long launch_peak_rss(const struct launch *launch)
+{
+    /* Before its execve the child had our memory, which the kernel counts as its peak as well. */
+    return launch->peak_rss_bytes > launch->own_rss_bytes ? launch->peak_rss_bytes : 0;
+}
+
 bool launch_wait(struct launch *launch, bool wait, int *status_ret, unsigned long long *cpu_ns_ret)
 {
     if (!launch->has_ended) {
+        struct rusage usage = {0};
         int status = 0;
 
         if (!child_has_ended(launch->pid, wait))
             return false;
-        launch->status = waitpid(launch->pid, &status, 0) == launch->pid ? status : 0;
+        launch->status = wait4(launch->pid, &status, 0, &usage) == launch->pid ? status : 0;
         launch->has_ended = true;
-        launch->cpu_ns = children_cpu_ns() - launch->cpu_before_ns;
+        launch->peak_rss_bytes = (unsigned long long)usage.ru_maxrss * 1024;
+        launch->cpu_ns = timeval_ns(&usage.ru_utime) + timeval_ns(&usage.ru_stime);
     }
     if (status_ret)
         *status_ret = launch->status;

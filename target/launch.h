@@ -28,11 +28,11 @@ bool launch_was_ignored(int signal_number);
  * hint. */
 struct error *launch_start(char *const *argv, struct launch **launch_ret) MUST_CHECK;
 
+/* Tells the file that is executed. Borrowed. */
+const char *launch_path(const struct launch *launch);
+
 /* Tells the pid of the child. */
 pid_t launch_pid(const struct launch *launch);
-
-/* Tells the file that is executed, as it was found; borrowed. */
-const char *launch_path(const struct launch *launch);
 
 /* Lets the child execve. Returns: NULL, or why execve failed (the child is reaped then). */
 struct error *launch_go(struct launch *launch) MUST_CHECK;
@@ -42,9 +42,13 @@ int launch_pidfd(const struct launch *launch);
 
 /* Looks whether the command has ended (wait: waits for it, EINTR included).
  * status_ret: wait status as of waitpid(2), written when true is returned. cpu_ns_ret: CPU time of
- * the command and its waited-for children (getrusage RUSAGE_CHILDREN difference), ns; may be NULL.
+ * the command and its waited-for children (wait4(2)), ns; may be NULL.
  */
 bool launch_wait(struct launch *launch, bool wait, int *status_ret, unsigned long long *cpu_ns_ret);
+
+/* Tells the most memory that was resident in the command, or in one of its children, once it has
+ * ended; bytes. 0: not known, since it was less than we had when we forked it. */
+unsigned long long launch_peak_rss(const struct launch *launch);
 
 /* Frees. A child that never got its go is killed and reaped; a running command is left alone. */
 void launch_destroy(struct launch *launch);

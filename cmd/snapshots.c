@@ -1,0 +1,135 @@
+#include "cmd/snapshots.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "cmd/profile_file.h"
+
+bool snapshots_path(const char *path, unsigned number, char *path_ret, size_t path_bytes)
+{
+    const char *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
+    const char *dot = strrchr(name, '.');
+    int stem = dot && dot != name ? (int)(dot - path) : (int)strlen(path);
+
+    return (size_t)snprintf(path_ret, path_bytes, "%.*s.%04u%s", stem, path, number, path + stem) <
+           path_bytes;
+}
+
+/* --- the child ------------------------------------------------------------------------------ */
+
+static int compare_fds(const void *one, const void *other)
+{
+    return *(const int *)one - *(const int *)other;
+}
+
+/* Closes all but the files of modules, which are read for names: while somebody holds the others,
+ * the kernel keeps breakpoints and events for us. */
+static struct error *close_all_but_modules(const struct session *session)
+{
+    const struct module_table *modules = target_modules(session->target);
+    size_t num_modules = module_table_count(modules);
+    CLEANUP(free) int *fds = malloc((num_modules + 1) * sizeof(*fds));
+    size_t num_fds = 0;
+    unsigned first = STDERR_FILENO + 1;
+
+    if (!fds)
+        return &error_no_memory;
+    for (size_t i = 0; i < num_modules; i++) {
+        const struct module *module = module_table_at(modules, (uint32_t)i);
+
+        if (module->fd > STDERR_FILENO)
+            fds[num_fds++] = module->fd;
+    }
+    qsort(fds, num_fds, sizeof(*fds), compare_fds);
+    for (size_t i = 0; i < num_fds; first = (unsigned)fds[i++] + 1)
+        if ((unsigned)fds[i] > first)
+            syscall(SYS_close_range, first, (unsigned)fds[i] - 1, 0);
+    syscall(SYS_close_range, first, ~0U, 0);
+    return NULL;
+}
+
+static struct error *write_snapshot(struct session *session, const char *path)
+{
+    struct profile_file file = {0};
+    struct error *err;
+
+    RETURN_IF_ERROR(close_all_but_modules(session));
+    RETURN_IF_ERROR(profile_file_open(&file, "heap", path, NULL));
+    err = session_finish(session);
+    if (!err)
+        err = profile_file_write(&file, &session->allocations->profile);
+    profile_file_deinit(&file);
+    return err;
+}
+
+static _Noreturn void child_run(struct session *session, const char *path)
+{
+    struct error *err = write_snapshot(session, path);
+
+    if (err)
+        log_warning("heap: no snapshot '%s': %s; no more are taken", path, err->message);
+    _exit(err ? 1 : 0);
+}
+
+/* --- the parent ----------------------------------------------------------------------------- */
+
+/* Looks whether the child has ended. options: of waitpid(2). */
+static void reap(struct snapshots *snapshots, int options)
+{
+    int status = 0;
+    pid_t pid;
+
+    if (!snapshots->child)
+        return;
+    do
+        pid = waitpid(snapshots->child, &status, options);
+    while (pid < 0 && errno == EINTR);
+    if (pid == 0)
+        return;
+    snapshots->child = 0;
+    if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        snapshots->num_written++;
+    else
+        snapshots->has_failed = true;
+}
+
+void snapshots_take(void *context, struct session *session)
+{
+    struct snapshots *snapshots = context;
+    char path[PATH_MAX];
+    pid_t pid;
+
+    reap(snapshots, WNOHANG);
+    if (snapshots->has_failed)
+        return;
+    if (snapshots->child) {
+        snapshots->num_skipped++;
+        return;
+    }
+    if (!snapshots_path(snapshots->path, snapshots->num_written + 1, path, sizeof(path))) {
+        snapshots->has_failed = true;
+        return;
+    }
+    session->duration_ns = clock_monotonic_ns() - session->start_ns;
+    session->allocations->profile.duration_ns = (int64_t)session->duration_ns;
+    pid = fork();
+    if (pid == 0)
+        child_run(session, path);
+    snapshots->child = pid > 0 ? pid : 0;
+    snapshots->has_failed = pid < 0;
+}
+
+void snapshots_finish(struct snapshots *snapshots)
+{
+    reap(snapshots, 0);
+}
