@@ -91,7 +91,9 @@ struct session {
     uint32_t kernel_mapping;
     struct label_keys label_keys;
 
-    uint64_t start_ns; /* CLOCK_MONOTONIC */
+    uint64_t start_ns;         /* CLOCK_MONOTONIC */
+    uint64_t num_missed;       /* files that could not be opened, at the last look */
+    uint64_t hurries_until_ns; /* CLOCK_MONOTONIC: looks oftener till then */
     uint64_t duration_ns;
     uint64_t num_recalled;   /* complete stacks, by frames that earlier samples saw (ADR 0014) */
     bool has_clock;          /* an event of the CPU profile is a clock, */

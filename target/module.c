@@ -310,9 +310,11 @@ struct error *module_table_get(struct module_table *table, const struct module_r
         *module_ret = &known->module;
         return NULL;
     }
-    free(file.root);
-    file.root = NULL;
-    RETURN_IF_ERROR(module_table_root(table, request->pid, &file.root));
+    if (!file.root[0]) {
+        free(file.root);
+        file.root = NULL;
+        RETURN_IF_ERROR(module_table_root(table, request->pid, &file.root));
+    }
     RETURN_IF_ERROR(file_find_or_add(table, &file, &module));
     RETURN_IF_ERROR(key_set(table, KEY_RECORD, dev, request->inode, module->id));
     *module_ret = module;

@@ -69,11 +69,13 @@ struct module_request {
     uint32_t dev_major, dev_minor;
     uint64_t inode;
     const char *path; /* as in maps, " (deleted)" allowed */
+    const char *root; /* where the file may be when the process is gone: the root directory of one
+                       * related to it; NULL = not known */
 };
 
 /* Finds the module of a file mapping, opening it when it is new: by /proc/PID/map_files, then
- * /proc/PID/root + path, then path; the latter two only when dev and inode fit (dev may differ on
- * overlay and btrfs: then the build-id or size decides as far as known). A file that cannot be
+ * /proc/PID/root + path, then root + path, then path; all but the first only when dev and inode
+ * fit (dev may differ on overlay and btrfs: then the inode decides). A file that cannot be
  * opened still gives a module, with fd -1 and elf NULL. module_ret: borrowed from the table.
  * Returns: NULL or error_no_memory. */
 struct error *module_table_get(struct module_table *table, const struct module_request *request,

@@ -70,6 +70,24 @@ static bool candidate_try(const char *path, const struct module_request *request
     return true;
 }
 
+/* Looks below the root directory of a related process. Returns: NULL or error_no_memory. */
+static struct error *related_root_try(const struct module_request *request,
+                                      struct module_file *file)
+{
+    CLEANUP(free) char *rooted = NULL;
+    CLEANUP(free) char *root = strdup(request->root);
+
+    if (!root || asprintf(&rooted, "%s%s", root, file->path) < 0) {
+        rooted = NULL;
+        return &error_no_memory;
+    }
+    if (candidate_try(rooted, request, file)) {
+        free(file->root);
+        file->root = take_ptr(root);
+    }
+    return NULL;
+}
+
 /* Tries all ways through /proc, then the plain path. Returns: NULL or error_no_memory. */
 static struct error *candidates_try(const struct module_request *request, const char *root,
                                     struct module_file *file)
@@ -94,7 +112,10 @@ static struct error *candidates_try(const struct module_request *request, const 
         if (candidate_try(name, request, file))
             return NULL;
     }
-    candidate_try(file->path, request, file);
+    if (request->root && request->root[0])
+        RETURN_IF_ERROR(related_root_try(request, file));
+    if (file->fd < 0)
+        candidate_try(file->path, request, file);
     return NULL;
 }
 
@@ -145,7 +166,7 @@ struct error *module_file_open(const struct module_request *request, struct modu
     RETURN_IF_ERROR(candidates_try(request, root, &file));
     if (file.fd >= 0) {
         file.is_deleted = false;
-        RETURN_IF_ERROR(name_settle(root, &file));
+        RETURN_IF_ERROR(name_settle(file.root[0] ? file.root : root, &file));
     }
     *file_ret = module_file_take(&file);
     return NULL;

@@ -20,13 +20,14 @@ struct module_file {
     int fd;             /* -1: could not be opened */
     struct stat status; /* valid when fd >= 0 */
     char *path;         /* as the target sees it, without " (deleted)" */
-    char *root;         /* "": to be filled in by the caller */
+    char *root;         /* that of the request, if the file was there; "": to be filled in */
     bool is_deleted;    /* the path names another file by now, or none */
 };
 
-/* Opens the file of a mapping: by map_files, /proc/PID/root + path, /proc/PID/exe, plain path; each
- * only when its inode (and its device, where file systems tell one truth) is the mapping's.
- * file_ret: filled in also when nothing could be opened. Returns: NULL or error_no_memory. */
+/* Opens the file of a mapping: by map_files, /proc/PID/root + path, /proc/PID/exe, request->root +
+ * path, plain path; each only when its inode (and its device, where file systems tell one truth) is
+ * the mapping's. file_ret: filled in also when nothing could be opened. Returns: NULL or
+ * error_no_memory. */
 struct error *module_file_open(const struct module_request *request,
                                struct module_file *file_ret) MUST_CHECK;
 

@@ -85,6 +85,7 @@ static struct error *child_add(struct target *target, const struct event *event,
     struct process_row *row;
 
     RETURN_IF_ERROR(target_row_reset(target, event->pid, &row));
+    row->parent_pid = parent.pid;
     maps_put(row->process.maps);
     row->process.maps = maps_get(parent.maps);
     row->process.uid = parent.uid;

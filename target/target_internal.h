@@ -17,6 +17,7 @@
 struct process_row {
     struct process process;      /* first: a process of ours is its row */
     uint64_t ended_order;        /* 1.. in order of ending */
+    uint32_t parent_pid;         /* as its fork told; 0 unknown */
     uint64_t reread_after_ns;    /* CLOCK_MONOTONIC */
     uint64_t reread_interval_ns; /* grows while re-reading finds nothing */
     bool awaits_main;            /* launched: its next file mapping is the profile's main mapping */

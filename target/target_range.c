@@ -11,6 +11,8 @@
 
 /* The vdso has 2 pages today; more than this is none. */
 #define MAX_VDSO_BYTES 65536
+/* From a short-lived process to one that its container keeps: shells and build tools between. */
+#define MAX_ANCESTORS 6
 
 static bool starts_with(const char *text, const char *prefix)
 {
@@ -90,7 +92,25 @@ static bool is_jit_dump(const char *path)
     return num_digits > 0 && (strcmp(name, ".dump") == 0 || strcmp(name, ".dump (deleted)") == 0);
 }
 
-static struct error *file_module_get(struct target *target, const struct process_row *row,
+/* Looks for the file of a process that is gone where its ancestors see it: those of a container
+ * live in it as a rule. request: gets the root. module: changed when it was found. */
+static struct error *ancestors_module_get(struct target *target, struct process_row *row,
+                                          struct module_request *request, struct module **module)
+{
+    for (int i = 0; i < MAX_ANCESTORS && row; i++) {
+        if (i > 0)
+            target_status_read(target, row);
+        request->root = row->process.root;
+        if (request->root && request->root[0])
+            RETURN_IF_ERROR(module_table_get(target->modules, request, module));
+        if ((*module)->fd >= 0 || row->parent_pid == 0)
+            return NULL;
+        row = target_row_find(target, row->parent_pid);
+    }
+    return NULL;
+}
+
+static struct error *file_module_get(struct target *target, struct process_row *row,
                                      const struct range *range, struct module **module_ret)
 {
     struct module_request request = {.pid = target_row_task(row),
@@ -104,6 +124,8 @@ static struct error *file_module_get(struct target *target, const struct process
     struct module *module = NULL;
 
     RETURN_IF_ERROR(module_table_get(target->modules, &request, &module));
+    if (module->fd < 0 && module_table_count(target->modules) > num_before)
+        RETURN_IF_ERROR(ancestors_module_get(target, row, &request, &module));
     if (module_table_count(target->modules) > num_before && !module->elf &&
         !is_shared_memory(range->path) && !is_jit_dump(range->path))
         target->loss.counts[LOSS_UNREADABLE]++;

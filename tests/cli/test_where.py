@@ -2,17 +2,21 @@
 under the name. The code that ran is named, by its own symbols; a decoy's names never show."""
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from harness import processes, recording
 from harness.paths import ROOT
+from harness.pprof import Profile
 
 SOURCE = ROOT / "tests" / "cli" / "programs" / "where.c"
 SPIN_MS = 300
+EPOLL_WAIT = "232 "  # its number, by which the recorder waits for samples
 
 
 def build(path, function, *flags):
@@ -151,6 +155,33 @@ def test_programs_that_live_shortly(cprofiler, tmp_path):
         assert sum(s.values["samples"] for s in got.profile.samples if function in s.names) > 50
     names = {name for sample in got.profile.samples for name in sample.names}
     assert not any(name.startswith("now-") for name in names), names
+
+
+def test_programs_of_a_container_that_are_gone_when_we_look(cprofiler, in_namespace, tmp_path):
+    """Nobody has their root any more but the shell that started them. The recorder sleeps while they run."""
+    place, hidden, file = tmp_path / "place", tmp_path / "hidden", tmp_path / "cpu.pprof"
+    for folder, function in (place, "decoy_work"), (hidden, "real_work"):
+        folder.mkdir()
+        for name in "first", "second":
+            build(folder / name, function)
+    script = (f"mount --bind {hidden} {place}; echo ready; read go; {place}/first 150; {place}/second 150; "
+              "echo done; read go")
+    with subprocess.Popen(in_namespace(script), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdout.readline() == "ready\n"
+        with recording.start_attached(cprofiler, file, shell.pid) as recorder:
+            try:
+                assert processes.wait_until(lambda: Path(f"/proc/{recorder.pid}/syscall").read_text(encoding="ascii")
+                                            .startswith(EPOLL_WAIT))
+                recorder.send_signal(signal.SIGSTOP)
+                print("go", file=shell.stdin, flush=True)
+                assert shell.stdout.readline() == "done\n"
+            finally:
+                recorder.send_signal(signal.SIGCONT)
+            print("go", file=shell.stdin, flush=True)
+            said = recorder.communicate(timeout=60)[1].decode()
+    assert recorder.returncode == 0, said
+    expect_named(SimpleNamespace(profile=Profile(file)))
+    assert "unreadable" not in said
 
 
 def test_set_user_id_program(cprofiler, open_dir):
