@@ -374,12 +374,15 @@ static size_t load_candidates(struct dwarf_index *index, const struct search *se
     return num_missing;
 }
 
-/* Code of one unit may lie where .debug_aranges does not look, so all places are searched again. */
+/* Code of one unit may lie where .debug_aranges does not look, so all places are searched again. A
+ * unit of DWARF 2 can tell one range of its code, where .debug_aranges knows all: what it said
+ * before is the last resort. */
 struct error *dwarf_index_find(struct dwarf_index *index, struct dwarf_places places,
                                struct dwarf_unit **units)
 {
     CLEANUP(free)
     struct candidate *candidates = calloc(places.num + 1, sizeof(*candidates));
+    CLEANUP(free) struct candidate *from_units = NULL;
     struct search search = {.places = places, .candidates = candidates};
 
     if (!candidates)
@@ -387,9 +390,16 @@ struct error *dwarf_index_find(struct dwarf_index *index, struct dwarf_places pl
     RETURN_IF_ERROR(search_aranges(index, &search));
     if (!index->main.is_full && load_candidates(index, &search, units) == 0)
         return NULL;
-    memset(candidates, 0, places.num * sizeof(*candidates));
+    search.candidates = calloc(places.num + 1, sizeof(*candidates));
+    from_units = search.candidates;
+    if (!from_units)
+        return &error_no_memory;
     memset(units, 0, places.num * sizeof(struct dwarf_unit *));
     RETURN_IF_ERROR(search_units(index, &search));
+    for (size_t i = 0; i < places.num; i++) {
+        if (from_units[i].width == 0)
+            from_units[i] = candidates[i];
+    }
     load_candidates(index, &search, units);
     return NULL;
 }

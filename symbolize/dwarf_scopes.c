@@ -24,7 +24,8 @@ struct walk {
     struct dwarf_places places;
     struct dwarf_found_scope *found;
     bool is_c;
-    bool is_thorough;   /* enter also functions that cover no place */
+    bool is_thorough; /* enter also functions that cover no place */
+    bool is_partial;  /* the code of inlined functions and blocks need not be within their range */
     bool has_passed_by; /* some function was not entered */
     size_t depth;
     struct walk_level levels[SCOPES_MAX_DEPTH];
@@ -122,6 +123,7 @@ static struct error *visit_function(struct walk *walk, uint64_t die, bool is_fun
     bool has_room = scopes->num < SCOPES_MAX;
     bool covers = claim_all(walk, (uint32_t)scopes->num, has_room ? nesting + 1 : 0, &has_code);
 
+    covers |= walk->is_partial && !is_function;
     *descend_ret = covers || walk->is_thorough;
     walk->has_passed_by |= !*descend_ret;
     child->in_function = true;
@@ -153,7 +155,7 @@ static struct error *visit(struct walk *walk, const struct dwarf_abbrev *abbrev,
     if (abbrev->tag == DW_TAG_lexical_block && !walk->is_thorough) {
         bool covers = claim_all(walk, DWARF_SCOPE_NONE, 0, &has_code);
 
-        *descend_ret = covers || !has_code;
+        *descend_ret = covers || !has_code || walk->is_partial;
     }
     return NULL;
 }
@@ -198,7 +200,10 @@ static bool are_all_found(const struct walk *walk)
     return true;
 }
 
-/* Functions nested in others (GNU C, Ada, lambdas of gcc) have code outside of these: for what is
+/* DWARF 2 has no lists of ranges: gcc -gstrict-dwarf tells the first range only, or an empty one,
+ * of what has several; what is inside may lie in the others.
+ *
+ * Functions nested in others (GNU C, Ada, lambdas of gcc) have code outside of these: for what is
  * still missing after the first walk, a second one looks everywhere. */
 struct error *dwarf_scopes_walk(struct dwarf_scopes *scopes, struct dwarf_abbrevs_cache *cache,
                                 struct dwarf_unit *unit, struct dwarf_places places,
@@ -214,6 +219,7 @@ struct error *dwarf_scopes_walk(struct dwarf_scopes *scopes, struct dwarf_abbrev
                           .unit = unit,
                           .places = places,
                           .found = found,
+                          .is_partial = unit->format.version == 2,
                           .is_c = dwarf_language_is_c_family(unit->language)};
     walk->levels[0].scope = DWARF_SCOPE_NONE;
     if (!dwarf_scan_start(&walk->scan, cache, unit))
