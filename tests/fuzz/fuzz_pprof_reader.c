@@ -15,38 +15,6 @@
 #include "output/top.h"
 #include "output/writer.h"
 
-/* The views of a heap profile, and its difference to itself. Ends what `profile` holds. */
-static void check_views(const uint8_t *bytes, size_t num_bytes, struct profile *profile, FILE *sink)
-{
-    size_t first_base = profile->num_samples;
-    struct stack_table table;
-    struct profile base;
-    struct heap_error *errors;
-    int64_t removed;
-
-    if (pprof_read_bytes(bytes, num_bytes, "fuzz", &table, &base))
-        abort();
-    if (profile_subtract(profile, &base))
-        abort();
-    for (size_t i = 0; i < profile->num_value_types; i++) {
-        struct top_options options = {
-            .order = TOP_BY_GROWTH, .is_difference = true, .first_base = first_base};
-
-        error_destroy(top_print(profile, i, &options, sink));
-        if (!heap_error_is_known(profile, i))
-            continue;
-        if (heap_error_compute(profile, i, &errors) ||
-            heap_error_cancel(profile, first_base, errors))
-            abort();
-        options.errors = errors;
-        error_destroy(top_print(profile, i, &options, sink));
-        free(errors);
-    }
-    profile_remove_rest(profile, 0, &removed);
-    profile_deinit(&base);
-    stack_table_deinit(&table);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t num_bytes);
 
 /* Writes a profile that could be read, and reads it again: both must work, the sums must be equal.
