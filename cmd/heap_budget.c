@@ -11,7 +11,8 @@
 #define ADMISSION_NS 100000000L
 #define LOOK_INTERVAL_NS 1000000000ULL
 #define MAX_SECONDS_OVER 3
-#define MIN_CPU_NS 10000000.0 /* less tells nothing: /proc counts in ticks */
+#define MIN_CPU_NS 100000000.0 /* less tells nothing: /proc counts in ticks of 10 ms */
+#define MIN_EXACT_CPU_NS 10000000.0
 #define MAX_OVERHEAD 20.0
 
 void heap_budget_init(struct heap_budget *budget, double limit, const struct heap_costs *costs)
@@ -94,7 +95,7 @@ struct error *heap_budget_admit(struct heap_budget *budget, const struct heap_pr
     traps_ns = trap_ns(budget, probes) - traps_before_ns;
     cpu_ns += (double)sum_exact_cpu_ns(probes);
     num_calls = (double)(after.num_allocs + after.num_frees - before.num_allocs - before.num_frees);
-    budget->admitted = cpu_ns < MIN_CPU_NS ? 0 : overhead_of(traps_ns, cpu_ns);
+    budget->admitted = cpu_ns < MIN_EXACT_CPU_NS ? 0 : overhead_of(traps_ns, cpu_ns);
     if (!budget->limit || budget->admitted <= budget->limit)
         return NULL;
     return error_create(
@@ -116,6 +117,8 @@ bool heap_budget_look(struct heap_budget *budget, const struct heap_probes *prob
     if (!is_last && now_ns - budget->last_ns < LOOK_INTERVAL_NS)
         return false;
     cpu_ns = sum_cpu_ns(probes);
+    if (is_last && cpu_ns < budget->last_cpu_ns)
+        return false; /* it has ended: how much it used since the last look nobody knows */
     traps_ns = trap_ns(budget, probes);
     used_ns = cpu_ns > budget->last_cpu_ns ? (double)(cpu_ns - budget->last_cpu_ns) : 0;
     budget->cpu_ns += used_ns;

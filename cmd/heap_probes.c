@@ -343,6 +343,18 @@ static struct error *probe_part(struct heap_probes *probes, struct heap_process 
     return append_id(&process->parts, &process->num_parts, &process->parts_capacity, part_id);
 }
 
+/* Whether the process has breakpoints in a module of the plan, but other ones. */
+static bool contradicts(const struct heap_probes *probes, const struct heap_process *process,
+                        const struct heap_plan *plan)
+{
+    for (size_t i = 0; i < plan->num_parts; i++)
+        for (size_t j = 0; j < process->num_parts; j++)
+            if (plan->parts[i] != process->parts[j] &&
+                probes->parts[plan->parts[i]].module == probes->parts[process->parts[j]].module)
+                return true;
+    return false;
+}
+
 /* Sets the breakpoints of a plan. Those that a process has already stay: a library that is loaded
  * later does not change which malloc the others call. */
 static struct error *probe_plan(struct heap_probes *probes, struct heap_process *process,
@@ -368,6 +380,11 @@ static struct error *follow_process(struct heap_probes *probes, struct heap_proc
         return err;
     }
     RETURN_IF_ERROR(find_plan(probes, &wanted, &plan));
+    if (process->has_other_program && contradicts(probes, process, plan)) {
+        heap_sampler_forget(probes->sampler, (pid_t)process->pid, false);
+        process->num_parts = 0;
+    }
+    process->has_other_program &= plan->num_parts == 0;
     return probe_plan(probes, process, plan);
 }
 
@@ -446,18 +463,13 @@ void heap_probes_let_go(struct heap_probes *probes)
 
 /* --- events --------------------------------------------------------------------------------- */
 
-/* Another program runs in the process: what it had is gone, and so are its modules. The command's
- * own execve is what its breakpoints were set for. */
+/* Another program runs in the process: what it had is gone. Its breakpoints stay, for what the two
+ * programs both map (libc): so nothing is missed until the new one has been looked at. */
 static struct error *note_exec(struct heap_probes *probes, struct heap_process *process,
                                uint32_t *drop_ret)
 {
-    if (process->awaits_exec) {
-        process->awaits_exec = false;
-        return mark_dirty(probes, process);
-    }
-    if (!probes->has_let_go)
-        heap_sampler_forget(probes->sampler, (pid_t)process->pid, false);
-    process->num_parts = 0;
+    process->awaits_exec = false;
+    process->has_other_program = process->num_parts > 0;
     process->attach_bytes = 0;
     *drop_ret = process->pid;
     return mark_dirty(probes, process);

@@ -26,10 +26,11 @@
 /* A process that is to be probed. */
 struct heap_process {
     uint32_t pid;
-    bool is_root;     /* the command, or one of -p: not a child of these */
-    bool is_dirty;    /* to be looked at */
-    bool awaits_exec; /* the command before its execve: probed by what it is going to map */
-    bool was_probed;  /* by whatever program it ran then */
+    bool is_root;           /* the command, or one of -p: not a child of these */
+    bool is_dirty;          /* to be looked at */
+    bool awaits_exec;       /* the command before its execve: probed by what it is going to map */
+    bool has_other_program; /* its breakpoints are those of the program before */
+    bool was_probed;        /* by whatever program it ran then */
     bool has_ended;
     size_t num_parts, parts_capacity;
     uint32_t *parts;       /* of the probes, that breakpoints were set for */

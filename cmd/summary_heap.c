@@ -169,7 +169,9 @@ static void print_cost(const struct heap *heap, FILE *stream)
 {
     const struct heap_budget *budget = &heap->budget;
 
-    fprintf(stream, "  probes cost the target %.1f %%", 100 * heap_budget_overhead(budget));
+    fprintf(stream, "  probes cost the target %.2f s CPU", budget->trap_ns / 1e9);
+    if (heap_budget_overhead(budget) > 0)
+        fprintf(stream, ", %.1f %%", 100 * heap_budget_overhead(budget));
     if (budget->limit)
         fprintf(stream, " (budget %.3g %%)", 100 * budget->limit);
     fprintf(stream, "; %zu process%s probed, %llu lost, %llu not tracked\n",
