@@ -44,6 +44,8 @@ TABLE = {
     "timed": ("timed.c", [], [], None),
     "counted": ("counted.c", [], [], None),
     "grown": ("grown.c", [], [], None),
+    "keeper": ("keeper.c", [], [], None),
+    "keeper-nosymbols": ("keeper.c", ["-static"], [], "strip"),
     "heap-truth": ("heap_truth.c", [], [], None),
     "heap-truth-static": ("heap_truth.c", ["-static"], [], None),
     "heap-truth-musl": ("heap_truth.c", [], [], "musl"),
