@@ -46,7 +46,7 @@ static const char *const report_examples[] = {
     "cprofiler report cpu.pprof              functions by their own time",
     "cprofiler report --cum -n 20 cpu.pprof  the 20 with most time below them",
     "cprofiler report --type samples cpu.pprof",
-    "cprofiler report --base heap.1.pprof heap.9.pprof  what leaks: growth between two snapshots",
+    "cprofiler report --base heap.0001.pprof heap.pprof  what leaks: growth since a snapshot",
     NULL,
 };
 

@@ -18,8 +18,8 @@ from .paths import TESTS, build_dir
 TOGETHER = [
     (r"sanitized/test_sanitized.py::test_command_line", "item"),
     (r"lint/test_tools.py::test_clang_tidy", "item"),
-    (r"cli/test_(pprof_conformance|pprof_checks|report|report_heap|report_manners|first_contact|record_launch|record_attach|"
-     r"record_output|record_heap|errors|jit|symbolize)\.py::", "file"),
+    (r"cli/test_(pprof_conformance|pprof_checks|report|report_heap|report_manners|heap_conformance|first_contact|"
+     r"record_launch|record_attach|record_output|record_heap|errors|jit|symbolize)\.py::", "file"),
     (r"harm/", "item"),
     (r"accuracy/test_(hard_targets_sanitized|unwinders_agree|decoders_agree|misnamed).py::", "item"),
     (r"lint/", "item"),
