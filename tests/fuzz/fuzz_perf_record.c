@@ -39,6 +39,8 @@ static void touch_event(void *context, const struct event *event)
 
         touch(sample->kernel_pcs, sample->num_kernel_pcs * sizeof(*sample->kernel_pcs));
         touch(sample->stack, sample->stack_bytes);
+        if (sample->heap)
+            touch(sample->heap, sizeof(*sample->heap));
         if (sample->stack_bytes > sample->stack_asked_bytes)
             abort();
     }
@@ -64,10 +66,13 @@ static void drain(struct perf_ring rings[2], uint8_t selector)
         {.sample_type = PERF_RECORD_SIDEBAND_SAMPLE_TYPE, .is_sideband = true},
         {.sample_type = PERF_RECORD_SAMPLE_TYPE | extras[selector % 4], .stack_bytes = 32768},
     };
+    const uint64_t heap_type = PERF_RECORD_BPF_SAMPLE_TYPE | extras[selector % 4];
     struct perf_merge_sink sink = {.handler = touch_event};
     struct perf_merge merge;
     struct error *err = perf_merge_init(&merge);
 
+    if (selector & 8)
+        formats[1].sample_type = heap_type;
     for (size_t i = 0; i < 2 && !err; i++)
         err = perf_merge_add(&merge, &rings[i], &formats[i]);
     if (!err) {

@@ -10,10 +10,15 @@
 
 #include "profile/loss.h"
 #include "ring_memory.h"
+#include "sampler/bpf/heap.h"
 
 static const struct perf_record_format clock_format = {
     .sample_type = PERF_RECORD_SAMPLE_TYPE | PERF_SAMPLE_CALLCHAIN | PERF_SAMPLE_REGS_USER |
                    PERF_SAMPLE_STACK_USER,
+    .stack_bytes = 64,
+};
+static const struct perf_record_format heap_format = {
+    .sample_type = PERF_RECORD_BPF_SAMPLE_TYPE | PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER,
     .stack_bytes = 64,
 };
 static const struct perf_record_format sideband_format = {
@@ -310,6 +315,63 @@ static void passes_over_records_it_does_not_know(void **state)
     assert_int_equal(decode(&clock_format), PERF_RECORD_BAD);
 }
 
+/* As the kernel pads it: the size shares a word with the first half of the first number. */
+static void add_raw(uint32_t size)
+{
+    const struct heap_bpf_record raw = {.id = 0x1122334455667788,
+                                        .size = 4096,
+                                        .rate = 524288,
+                                        .address = 0x7f00,
+                                        .probe_pc = 0x98};
+    uint32_t halves[1 + HEAP_BPF_RAW_BYTES / 4] = {size};
+
+    memcpy(&halves[1], &raw, sizeof(raw));
+    for (size_t i = 0; i < sizeof(halves) / sizeof(halves[0]); i += 2)
+        record_u32s(&bytes, halves[i], halves[i + 1]);
+}
+
+static void begin_heap_sample(uint32_t raw_size)
+{
+    record_begin(&bytes, PERF_RECORD_SAMPLE, PERF_RECORD_MISC_USER);
+    record_u64(&bytes, 0x401234);  /* ip */
+    record_u32s(&bytes, 10, 11);   /* pid, tid */
+    record_u64(&bytes, 123456789); /* time */
+    record_u64(&bytes, 77);        /* id */
+    record_u32s(&bytes, 3, 0);     /* cpu */
+    add_raw(raw_size);
+}
+
+static void reads_a_sampled_allocation(void **state)
+{
+    (void)state;
+    begin_heap_sample(HEAP_BPF_RAW_BYTES);
+    add_regs(2);
+    add_stack(64, 64);
+    assert_int_equal(decode(&heap_format), PERF_RECORD_EVENT);
+    assert_ptr_equal(record.sample.heap, &record.heap);
+    assert_int_equal(record.heap.id, 0x1122334455667788);
+    assert_int_equal(record.heap.size_bytes, 4096);
+    assert_int_equal(record.heap.rate_bytes, 524288);
+    assert_int_equal(record.heap.address, 0x7f00);
+    assert_int_equal(record.heap.probe_pc, 0x98);
+    assert_int_equal(record.sample.regs[SAMPLE_REG_IP], 100 + SAMPLE_REG_IP);
+    assert_int_equal(record.sample.stack_bytes, 64);
+    assert_int_equal(record.event.time_ns, 123456789);
+    assert_no_prefix_decodes(&heap_format);
+}
+
+static void refuses_raw_data_of_another_size(void **state)
+{
+    (void)state;
+    for (uint32_t size = 0; size < 100; size++) {
+        begin_heap_sample(size);
+        add_regs(2);
+        add_stack(64, 64);
+        assert_int_equal(decode(&heap_format),
+                         size == HEAP_BPF_RAW_BYTES ? PERF_RECORD_EVENT : PERF_RECORD_BAD);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -322,6 +384,8 @@ int main(void)
         cmocka_unit_test(reads_names_forks_and_ends),
         cmocka_unit_test(counts_losses_by_kind),
         cmocka_unit_test(passes_over_records_it_does_not_know),
+        cmocka_unit_test(reads_a_sampled_allocation),
+        cmocka_unit_test(refuses_raw_data_of_another_size),
     };
 
     if (getenv("TAP"))
