@@ -18,7 +18,7 @@
 #include "sampler/perf_event.h"
 
 #define UPROBE_PMU "/sys/bus/event_source/devices/uprobe/"
-#define MAX_CLOSERS 16 /* threads that close links at a time */
+#define MAX_CLOSERS 64 /* threads that close links at a time */
 #define CLOSER_STACK_BYTES 65536
 
 /* What BPF_LINK_CREATE takes for several uprobes (linux/bpf.h since 6.6). */
