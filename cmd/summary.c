@@ -11,6 +11,7 @@
 #include "cmd/summary_events.h"
 #include "cmd/summary_heap.h"
 #include "output/top.h"
+#include "symbolize/jit_map.h"
 
 #define NUM_TOP 5
 
@@ -77,10 +78,17 @@ static struct error *file_remedy(const struct session *session, const struct map
 static struct error *describe_remedy(const struct session *session, const struct mapping *mapping,
                                      struct figures *figures)
 {
+    const struct process *process = target_find(session->target, mapping->pid);
+
     switch (mapping->kind) {
     case MAPPING_ANON:
-        snprintf(figures->worst_remedy, sizeof(figures->worst_remedy),
-                 "JIT code; have it write a perf map (node --perf-basic-prof)");
+        if (process && jit_map_is_refused(process))
+            snprintf(figures->worst_remedy, sizeof(figures->worst_remedy),
+                     "/tmp/perf-%u.map is of another user or process and not trusted",
+                     process->ns_pid ? process->ns_pid : process->pid);
+        else
+            snprintf(figures->worst_remedy, sizeof(figures->worst_remedy),
+                     "JIT code; have it write a perf map (node --perf-basic-prof)");
         return NULL;
     case MAPPING_KERNEL:
         snprintf(figures->worst_remedy, sizeof(figures->worst_remedy),

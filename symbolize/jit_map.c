@@ -194,7 +194,8 @@ static bool is_written_by(const struct process *process, const struct stat *stat
                                        (time_t)(process->start_time_ticks / (uint64_t)ticks_per_s);
 }
 
-static int open_map_file(const struct process *process)
+/* Opens the map of a process. Returns: -1 when there is none, or one that can't be trusted. */
+static int open_map_file(const struct process *process, bool *is_refused_ret)
 {
     uint32_t inner_pid = process->ns_pid ? process->ns_pid : process->pid;
     char live_root[40];
@@ -212,13 +213,22 @@ static int open_map_file(const struct process *process)
         snprintf(path, sizeof(path), "/tmp/perf-%u.map", process->pid);
         fd = root_file_open("", path, false, &status);
     }
-    if (fd >= 0 && !is_written_by(process, &status)) {
+    *is_refused_ret = fd >= 0 && !is_written_by(process, &status);
+    if (*is_refused_ret) {
         log_warning("%s is not used: it belongs to uid %u or is older than process %u", path,
                     (unsigned)status.st_uid, process->pid);
         close(fd);
         return -1;
     }
     return fd;
+}
+
+bool jit_map_is_refused(const struct process *process)
+{
+    bool is_refused;
+    CLEANUP(close) int fd = open_map_file(process, &is_refused);
+
+    return is_refused;
 }
 
 /* The source: the table and where its strings go. */
@@ -235,11 +245,12 @@ static struct error *jit_map_open(const struct symbolize_input *input, void **st
     struct map_state *state;
     char path[40];
     size_t num_bytes;
+    bool is_refused;
 
     *state_ret = NULL;
     if (!input->process)
         return NULL;
-    fd = open_map_file(input->process);
+    fd = open_map_file(input->process, &is_refused);
     if (fd < 0)
         return NULL;
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);

@@ -7,6 +7,7 @@
 #ifndef SYMBOLIZE_JIT_MAP_H
 #define SYMBOLIZE_JIT_MAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,10 @@
 #include "symbolize/symbolize.h"
 
 struct jit_map;
+
+/* Tells whether there is a map of the process that is not used: written by another user, or left
+ * behind by an earlier process of that pid. */
+bool jit_map_is_refused(const struct process *process);
 
 /* Parses the text of a perf-PID.map; lines that make no sense are skipped.
  * text: num_bytes bytes and a NUL behind them; heap memory, consumed and changed in every case.

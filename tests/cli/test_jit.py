@@ -1,9 +1,12 @@
 """Code made by JIT compilers: perf-PID.map and jitdump, as node really writes them."""
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from harness import processes, recording
+from harness.paths import ROOT
 
 SOURCE = """function hot(n) {
   let s = 0;
@@ -75,3 +78,26 @@ def test_perf_map_gives_names_and_files(cprofiler, script, tmp_path):
                            cwd=tmp_path)  # it leaves a log there
     assert hot_frames(got.profile) and share_of_hot(got.profile) > 0.3
     assert {frame.file for frame in hot_frames(got.profile)} == {str(script)}
+
+
+def test_perf_map_of_another_user_is_not_used_and_told(cprofiler, tmp_path):
+    """Everybody may write to /tmp, names of other people's processes too."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may give files away")
+    program = tmp_path / "jitwork"
+    subprocess.run(["gcc", "-O1", "-I", ROOT / "tests" / "workloads", "-o", program,
+                    ROOT / "tests" / "cli" / "programs" / "jitwork.c"], check=True, timeout=60)
+    with subprocess.Popen([program, "60", "/tmp"], stdout=subprocess.DEVNULL) as process:
+        jit_map = Path(f"/tmp/perf-{process.pid}.map")
+        try:
+            assert processes.wait_until(lambda: jit_map.exists() and "second" in jit_map.read_text(encoding="ascii"))
+            os.chown(jit_map, 65534, 65534)
+            got = recording.attach(cprofiler, tmp_path, process.pid, 0.4)
+            os.chown(jit_map, 0, 0)
+            trusted = recording.attach(cprofiler, tmp_path, process.pid, 0.4, name="trusted")
+        finally:
+            process.kill()
+            jit_map.unlink()
+    assert not any("jitted" in name for sample in got.profile.samples for name in sample.names)
+    assert f"{jit_map} is of another user" in got.summary["worst"]["remedy"]
+    assert any("jitted" in name for sample in trusted.profile.samples for name in sample.names)
