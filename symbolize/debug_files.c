@@ -13,6 +13,7 @@
 #include "symbolize/mini_debug_info.h"
 #include "symbolize/root_file.h"
 
+#define SYSTEM_DEBUG_DIR "/usr/lib/debug"
 #define DEBUG_PATH_BYTES 4352 /* PATH_MAX and a file name */
 
 /* What we look for and where. */
@@ -191,39 +192,58 @@ static bool fetch(struct debug_server *server, const uint8_t *build_id, size_t n
     return true;
 }
 
-/* .gnu_debugaltlink: path, NUL, build-id of the dwz file. The path may be relative to the file that
- * holds the link. */
-static void find_alt(struct search *search, struct debug_files *files)
+/* Looks for a dwz file by its path, which may be relative to the file that holds the link, then for
+ * the same path in copies of a root directory or of /usr/lib/debug, and by name in plain folders.
+ */
+static bool find_alt_by_path(struct search *search, struct debug_files *files, const char *path,
+                             const uint8_t *id, size_t id_bytes)
 {
     const char *holder = files->dwarf == files->debug ? files->debug_path : search->module->path;
     const char *slash = holder ? strrchr(holder, '/') : NULL;
-    const uint8_t *bytes;
+    bool is_in_system_dir = !strncmp(path, SYSTEM_DEBUG_DIR "/", sizeof(SYSTEM_DEBUG_DIR));
+    const char *base = strrchr(path, '/');
+    const char *tails[] = {path, is_in_system_dir ? path + strlen(SYSTEM_DEBUG_DIR) : NULL,
+                           base ? base : path};
+    int dir_bytes = path[0] != '/' && slash ? (int)(slash - holder) : 0;
+
+    if (format_fits(snprintf(search->path, sizeof(search->path), "%.*s%s%s", dir_bytes,
+                             dir_bytes ? holder : "", path[0] == '/' ? "" : "/", path)) &&
+        try_roots(search, id, id_bytes, NULL, &files->alt_fd, &files->alt))
+        return true;
+    for (size_t i = 0; i + 1 < search->num_dirs; i++) {
+        for (size_t j = 0; j < ARRAY_LENGTH(tails); j++) {
+            if (tails[j] &&
+                format_fits(snprintf(search->path, sizeof(search->path), "%s/%s", search->dirs[i],
+                                     tails[j])) &&
+                try_path(search, "", id, id_bytes, NULL, &files->alt_fd, &files->alt))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* .gnu_debugaltlink: path, NUL, build-id of the dwz file. */
+static void find_alt(struct search *search, struct debug_files *files)
+{
+    const uint8_t *bytes, *id;
+    const char *path;
     size_t num_bytes;
-    size_t name_bytes;
     size_t id_bytes;
-    int length;
 
     if (!elf_file_section_bytes(files->dwarf, ".gnu_debugaltlink", &bytes, &num_bytes))
         return;
-    name_bytes = strnlen((const char *)bytes, num_bytes);
-    if (name_bytes == 0 || name_bytes == num_bytes)
+    path = (const char *)bytes;
+    id = memchr(bytes, 0, num_bytes);
+    if (!id || !path[0])
         return;
-    id_bytes = num_bytes - name_bytes - 1;
+    id++;
+    id_bytes = num_bytes - (size_t)(id - bytes);
     if (id_bytes == 0 || id_bytes > ELF_FILE_MAX_BUILD_ID_BYTES)
         return;
-    if (bytes[0] == '/')
-        length = snprintf(search->path, sizeof(search->path), "%s", (const char *)bytes);
-    else
-        length =
-            snprintf(search->path, sizeof(search->path), "%.*s/%s",
-                     slash ? (int)(slash - holder) : 0, holder ? holder : "", (const char *)bytes);
-    if (format_fits(length) &&
-        try_roots(search, bytes + name_bytes + 1, id_bytes, NULL, &files->alt_fd, &files->alt))
-        return;
-    if (!find_by_build_id(search, bytes + name_bytes + 1, id_bytes, &files->alt_fd, &files->alt) &&
-        !fetch(files->server, bytes + name_bytes + 1, id_bytes, (const char *)bytes, &files->alt_fd,
-               &files->alt))
-        log_info("%s: dwz file %s is missing", search->module->path, (const char *)bytes);
+    if (!find_alt_by_path(search, files, path, id, id_bytes) &&
+        !find_by_build_id(search, id, id_bytes, &files->alt_fd, &files->alt) &&
+        !fetch(files->server, id, id_bytes, path, &files->alt_fd, &files->alt))
+        log_info("%s: dwz file %s is missing", search->module->path, path);
 }
 
 /* Sets files->dwarf, unless the debug info is larger than we take. */
@@ -317,7 +337,7 @@ static struct error *split_dirs(struct debug_files *files, const char *list)
             RETURN_IF_ERROR(add_dir(files, &capacity, full));
         list += num_bytes + (list[num_bytes] == ':');
     }
-    return add_dir(files, &capacity, "/usr/lib/debug");
+    return add_dir(files, &capacity, SYSTEM_DEBUG_DIR);
 }
 
 struct error *debug_files_open(const struct module *module, const char *debug_dir,

@@ -251,44 +251,76 @@ static void mini_debug_info_names_local_functions(void **state)
     expect_full_chain("cutmini.so", NULL, false);
 }
 
+/* Builds one.so and two.so with what they share in common.dwz, and before.so without.
+ * link: where one.so says that is. */
+static void build_with_dwz(const char *link)
+{
+    fixture_write("big.cc",
+                  "#include <map>\n#include <string>\n#include <algorithm>\n#include <vector>\n"
+                  "std::map<std::string, int> m; int f(int a) { return m[std::to_string(a)]; }\n"
+                  "int g(std::vector<int> &v) { std::sort(v.begin(), v.end()); return v[0]; }\n");
+    setenv("DWZ_LINK", link, 1);
+    fixture_build("test -e before.so || { g++ -O2 -g -fPIC -shared -Wl,--build-id big.cc -o "
+                  "before.so && g++ -O2 -g -fPIC -shared -Wl,--build-id -DX big.cc -o other.so; }");
+    fixture_build("cp before.so one.so && cp other.so two.so && "
+                  "dwz -m common.dwz $DWZ_LINK one.so two.so && "
+                  "readelf -SW one.so | grep -q gnu_debugaltlink");
+}
+
+/* Expects one.so to be named as before.so is. */
+static void expect_same_names(const char *debug_dir)
+{
+    struct symbolize_options options = {.inlines = true, .debug_dir = debug_dir};
+    struct fixture before;
+    struct fixture after;
+    uint64_t addr = fixture_symbol("before.so", "_Z1gRSt6vectorIiSaIiEE");
+
+    fixture_open(&before, "before.so");
+    fixture_open(&after, "one.so");
+    for (uint64_t at = 0; at < 256; at += 4) {
+        uint32_t location = fixture_add(&before, addr + at);
+
+        assert_int_equal(fixture_add(&after, addr + at), location);
+    }
+    fixture_symbolize(&before, &with_inlines);
+    fixture_symbolize(&after, &options);
+    for (uint32_t at = 0; at < 64; at++) {
+        assert_int_equal(fixture_num_lines(&before, at), fixture_num_lines(&after, at));
+        for (size_t j = 0; j < fixture_num_lines(&before, at); j++) {
+            assert_string_equal(fixture_name(&before, at, j), fixture_name(&after, at, j));
+            assert_string_equal(fixture_path(&before, at, j), fixture_path(&after, at, j));
+            assert_int_equal(fixture_line(&before, at, j)->line, fixture_line(&after, at, j)->line);
+        }
+    }
+    fixture_close(&before);
+    fixture_close(&after);
+}
+
 static void shared_dwz_file_is_used(void **state)
 {
     (void)state;
     if (!fixture_has("dwz"))
         SKIP("dwz is not installed");
-    fixture_write("big.cc",
-                  "#include <map>\n#include <string>\n#include <algorithm>\n#include <vector>\n"
-                  "std::map<std::string, int> m; int f(int a) { return m[std::to_string(a)]; }\n"
-                  "int g(std::vector<int> &v) { std::sort(v.begin(), v.end()); return v[0]; }\n");
-    fixture_build("g++ -O2 -g -fPIC -shared -Wl,--build-id big.cc -o one.so && "
-                  "g++ -O2 -g -fPIC -shared -Wl,--build-id -DX big.cc -o two.so && "
-                  "cp one.so before.so && dwz -m common.dwz -r one.so two.so && "
-                  "readelf -SW one.so | grep -q gnu_debugaltlink");
-    for (int i = 0; i < 2; i++) {
-        struct fixture before;
-        struct fixture after;
-        uint64_t addr = fixture_symbol("before.so", "_Z1gRSt6vectorIiSaIiEE");
+    build_with_dwz("-r");
+    expect_same_names(NULL);
+}
 
-        fixture_open(&before, "before.so");
-        fixture_open(&after, "one.so");
-        for (uint64_t at = 0; at < 256; at += 4) {
-            uint32_t location = fixture_add(&before, addr + at);
+/* As Debian's packages of debug symbols have it, unpacked somewhere. */
+static void shared_dwz_file_is_found_in_debug_directories(void **state)
+{
+    static const char *const places[] = {"dirs/.dwz/x86/pkg.debug",
+                                         "dirs/usr/lib/debug/.dwz/x86/pkg.debug", "dirs/pkg.debug"};
+    char debug_dir[160];
 
-            assert_int_equal(fixture_add(&after, addr + at), location);
-        }
-        fixture_symbolize(&before, &with_inlines);
-        fixture_symbolize(&after, &with_inlines);
-        for (uint32_t at = 0; at < 64; at++) {
-            assert_int_equal(fixture_num_lines(&before, at), fixture_num_lines(&after, at));
-            for (size_t j = 0; j < fixture_num_lines(&before, at); j++) {
-                assert_string_equal(fixture_name(&before, at, j), fixture_name(&after, at, j));
-                assert_string_equal(fixture_path(&before, at, j), fixture_path(&after, at, j));
-                assert_int_equal(fixture_line(&before, at, j)->line,
-                                 fixture_line(&after, at, j)->line);
-            }
-        }
-        fixture_close(&before);
-        fixture_close(&after);
+    (void)state;
+    if (!fixture_has("dwz"))
+        SKIP("dwz is not installed");
+    build_with_dwz("-M /usr/lib/debug/.dwz/x86/pkg.debug");
+    snprintf(debug_dir, sizeof(debug_dir), "/nonexistent:%s/dirs", fixture_dir);
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        setenv("PLACE", places[i], 1);
+        fixture_build("rm -rf dirs && mkdir -p dirs ${PLACE%/*} && cp common.dwz $PLACE");
+        expect_same_names(debug_dir);
     }
 }
 
@@ -701,6 +733,7 @@ int main(void)
         cmocka_unit_test(build_id_directory_is_searched_and_the_id_checked),
         cmocka_unit_test(mini_debug_info_names_local_functions),
         cmocka_unit_test(shared_dwz_file_is_used),
+        cmocka_unit_test(shared_dwz_file_is_found_in_debug_directories),
         cmocka_unit_test(dwz_file_of_another_build_is_refused),
         cmocka_unit_test(compressed_sections_are_read),
         cmocka_unit_test(split_debug_info_is_found),
