@@ -178,6 +178,24 @@ static const char *lost_remedy(const struct session *session)
     return session->primary->events->events[0].period ? "raise -c" : "lower -F";
 }
 
+/* What was given up to stay within the memory limit; a heap profile counts objects. */
+static void print_memory_remedies(const struct recorder *recorder, FILE *stream)
+{
+    const uint64_t *losses = recorder->profile.loss.counts;
+    bool is_heap = recorder->profile.num_value_types == HEAP_NUM_COLUMNS &&
+                   strcmp(recorder->kind, "heap") == 0;
+
+    if (losses[LOSS_MERGED])
+        fprintf(stream, "  %llu %s merged into [other]: raise --max-memory\n",
+                (unsigned long long)losses[LOSS_MERGED], is_heap ? "allocations" : "samples");
+    if (losses[LOSS_UNLABELED] && is_heap)
+        fprintf(stream, "  %llu allocations without thread and size: raise --max-memory\n",
+                (unsigned long long)losses[LOSS_UNLABELED]);
+    else if (losses[LOSS_UNLABELED])
+        fprintf(stream, "  %llu labels of short-lived threads given up: raise --max-memory\n",
+                (unsigned long long)losses[LOSS_UNLABELED]);
+}
+
 static void print_sampling_remedies(const struct session *session, const struct figures *figures,
                                     FILE *stream)
 {
@@ -206,12 +224,14 @@ static void print_sampling_remedies(const struct session *session, const struct 
                 "  %llu places without file, line and inlined functions: their debug info took too "
                 "long (raise --symbol-timeout) or is too large\n",
                 (unsigned long long)losses[LOSS_DEBUG_INFO_TIMEOUT]);
-    if (losses[LOSS_MERGED])
-        fprintf(stream, "  %llu samples merged into [other]: raise --max-memory\n",
-                (unsigned long long)losses[LOSS_MERGED]);
-    if (losses[LOSS_UNLABELED])
-        fprintf(stream, "  %llu labels of short-lived threads given up: raise --max-memory\n",
-                (unsigned long long)losses[LOSS_UNLABELED]);
+    for (size_t i = 0; i < session->num_recorders; i++)
+        print_memory_remedies(&session->recorders[i], stream);
+    if (session->heap.live.num_thinned)
+        fprintf(
+            stream,
+            "  %llu of the samples that may be in use were given up, the others stand for more: "
+            "raise --max-memory\n",
+            (unsigned long long)session->heap.live.num_thinned);
     if (session->has_due && session->due_ns > 1000000000ULL &&
         (figures->due_share < 0.95 || figures->due_share > 1.05)) {
         fprintf(stream, "  samples stand for %.0f %% of the CPU time used (%.2f s)",

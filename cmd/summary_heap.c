@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "cmd/json.h"
 #include "cmd/summary_events.h"
+#include "output/heap_error.h"
 #include "output/top.h"
 
 #define NUM_TOP 3
@@ -144,12 +145,27 @@ static struct error *print_growth_json(const struct session *session, FILE *stre
 
 /* --- probes --------------------------------------------------------------------------------- */
 
-static void print_in_use(const struct heap *heap, FILE *stream)
+/* The standard deviation of what is in use, as a share of it; 0 when nothing is. */
+static struct error *compute_error(const struct session *session, double *share_ret)
+{
+    const struct profile *profile = &session->allocations->profile;
+    CLEANUP(free) struct heap_error *errors = NULL;
+    struct heap_error sum = {0};
+    double in_use = (double)session->heap.in_use_bytes;
+
+    RETURN_IF_ERROR(heap_error_compute(profile, HEAP_INUSE_SPACE, &errors));
+    for (size_t i = 0; i < profile->num_samples; i++)
+        sum.variance += errors[i].variance;
+    *share_ret = in_use > 0 ? heap_error_share(&sum, in_use) : 0;
+    return NULL;
+}
+
+static void print_in_use(const struct heap *heap, double error_share, FILE *stream)
 {
     fprintf(stream, "  in use: ");
     summary_print_bytes((double)heap->in_use_bytes, stream);
-    if (heap->live.num_rows)
-        fprintf(stream, " +-%.0f %%", 100 / sqrt((double)heap->live.num_rows));
+    if (heap->in_use_bytes > 0)
+        fprintf(stream, error_share < 0.0095 ? " +-%.1f %%" : " +-%.0f %%", 100 * error_share);
     if (heap->rest.now_bytes) {
         fprintf(stream, " of ");
         summary_print_bytes((double)heap->rest.now_bytes, stream);
@@ -220,7 +236,10 @@ static struct error *print_probes(const struct session *session, FILE *stream)
     struct error *err = compute_top(session, profile, HEAP_INUSE_SPACE, &top);
     CLEANUP(free) struct top_row *rows UNUSED = top.rows;
     char allocs[32], frees[32], samples[32];
+    double error_share = 0;
 
+    if (!err)
+        err = compute_error(session, &error_share);
     if (err)
         return take_ptr(err);
     fprintf(stream, "  heap: %s allocations of ",
@@ -230,7 +249,7 @@ static struct error *print_probes(const struct session *session, FILE *stream)
             summary_group_digits(heap->counts.num_frees, frees),
             summary_group_digits(session->allocations->num_samples, samples),
             session->allocations->engine->info.engine);
-    print_in_use(heap, stream);
+    print_in_use(heap, error_share, stream);
     print_top(session, &top, "in use top", stream);
     print_cost(heap, stream);
     print_blind_spots(heap, stream);
