@@ -249,6 +249,7 @@ static struct error *list_rests(struct heap *heap, struct heap_rest **rests_ret,
         *rest = (struct heap_rest){
             .pid = process->pid,
             .attach_bytes = process->attach_bytes,
+            .inherited_bytes = process->inherited_bytes,
             .now_bytes = memory.anon_bytes,
         };
         RETURN_IF_ERROR(

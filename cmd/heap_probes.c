@@ -471,6 +471,7 @@ static struct error *note_exec(struct heap_probes *probes, struct heap_process *
     process->awaits_exec = false;
     process->has_other_program = process->num_parts > 0;
     process->attach_bytes = 0;
+    process->inherited_bytes = 0;
     *drop_ret = process->pid;
     return mark_dirty(probes, process);
 }
@@ -484,6 +485,30 @@ static void note_end(struct heap_probes *probes, struct heap_process *process, u
     process->has_ended = true;
     if (!process->is_root)
         *drop_ret = process->pid;
+}
+
+/* What both have at most is what the child got: either may have grown since, and the parent's end
+ * leaves the child's. */
+static uint64_t inherited_memory(uint32_t parent, uint32_t child)
+{
+    struct procfs_memory parent_memory = {0};
+    struct procfs_memory memory = {0};
+
+    error_destroy(procfs_memory_read((pid_t)parent, &parent_memory));
+    error_destroy(procfs_memory_read((pid_t)child, &memory));
+    return parent_memory.anon_bytes && parent_memory.anon_bytes < memory.anon_bytes
+               ? parent_memory.anon_bytes
+               : memory.anon_bytes;
+}
+
+/* A child: its memory is its parent's until it writes to it, and shows there. */
+static struct error *note_child(struct heap_probes *probes, const struct event *event)
+{
+    struct heap_process *process;
+
+    RETURN_IF_ERROR(add_process(probes, event->pid, &process));
+    process->inherited_bytes = inherited_memory(event->fork.parent_pid, event->pid);
+    return NULL;
 }
 
 struct error *heap_probes_note(struct heap_probes *probes, const struct event *event,
@@ -503,7 +528,7 @@ struct error *heap_probes_note(struct heap_probes *probes, const struct event *e
         if (event->pid == event->fork.parent_pid || !probes->follows_children || process ||
             !heap_probes_find(probes, event->fork.parent_pid))
             return NULL;
-        return add_process(probes, event->pid, &process);
+        return note_child(probes, event);
     case EVENT_EXIT:
         known = process ? target_find(probes->target, event->pid) : NULL;
         if (known && known->has_ended)

@@ -33,8 +33,9 @@ struct heap_process {
     bool was_probed;        /* by whatever program it ran then */
     bool has_ended;
     size_t num_parts, parts_capacity;
-    uint32_t *parts;       /* of the probes, that breakpoints were set for */
-    uint64_t attach_bytes; /* anonymous memory when we came; 0: it started later */
+    uint32_t *parts;          /* of the probes, that breakpoints were set for */
+    uint64_t attach_bytes;    /* anonymous memory when we came; 0: it started later */
+    uint64_t inherited_bytes; /* anonymous memory of its parent's, by fork, until it execs */
 };
 
 /* The functions of one module that are probed where it is mapped; of another choice, another part.

@@ -230,10 +230,15 @@ struct error *heap_set_in_use(struct profile *profile, const struct live_set *li
     return NULL;
 }
 
+static uint64_t subtract_to_zero(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
 void heap_rest_compute(struct heap_rest *rest)
 {
-    uint64_t unexplained =
-        rest->now_bytes > rest->in_use_bytes ? rest->now_bytes - rest->in_use_bytes : 0;
+    uint64_t unexplained = subtract_to_zero(subtract_to_zero(rest->now_bytes, rest->in_use_bytes),
+                                            rest->inherited_bytes);
 
     rest->before_bytes = rest->attach_bytes < unexplained ? rest->attach_bytes : unexplained;
     rest->untracked_bytes = unexplained - rest->before_bytes;

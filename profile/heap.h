@@ -85,17 +85,19 @@ struct error *heap_set_in_use(struct profile *profile, const struct live_set *li
 /* Memory of a process that no sampled allocation explains. */
 struct heap_rest {
     uint32_t pid;
-    uint32_t label_set;    /* in: labels of its rows, 0: none */
-    uint64_t attach_bytes; /* in: its anonymous memory (RssAnon) when we came; 0: launched */
-    uint64_t now_bytes;    /* in: its anonymous memory now */
-    uint64_t in_use_bytes; /* out: estimate of what is in use of what it allocated since */
-    uint64_t before_bytes; /* out: [allocated before attach], at most */
+    uint32_t label_set;       /* in: labels of its rows, 0: none */
+    uint64_t attach_bytes;    /* in: its anonymous memory (RssAnon) when we came; 0: launched */
+    uint64_t inherited_bytes; /* in: what it got of its parent's by fork: shown there, shared */
+    uint64_t now_bytes;       /* in: its anonymous memory now */
+    uint64_t in_use_bytes;    /* out: estimate of what is in use of what it allocated since */
+    uint64_t before_bytes;    /* out: [allocated before attach], at most */
     uint64_t
         untracked_bytes; /* out: [untracked]: fragments, mmap, stacks, and errors of sampling */
 };
 
-/* Computes the out fields of one process from the others and in_use_bytes: what is not in use by
- * the estimate was there before, as far as there was as much before; the rest is untracked. */
+/* Computes the out fields of one process from the others and in_use_bytes: what is neither in use
+ * by the estimate nor inherited was there before, as far as there was as much before; the rest is
+ * untracked. */
 void heap_rest_compute(struct heap_rest *rest);
 
 /* Computes them for all processes, and adds to the column inuse_space their rows

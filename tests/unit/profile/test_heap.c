@@ -205,22 +205,26 @@ static void huge_sums_stay_within_what_a_profile_can_say(void **state)
 static void the_rest_is_older_than_the_recording_or_untracked(void **state)
 {
     static const struct {
-        uint64_t attach, now, in_use, before, untracked;
+        uint64_t attach, now, in_use, before, untracked, inherited;
     } rows[] = {
-        {0, 0, 0, 0, 0},          {0, 100, 0, 0, 100}, /* launched: nothing was there before */
-        {0, 100, 70, 0, 30},                           /* fragments and the like */
-        {0, 100, 170, 0, 0},      /* allocated, but never written: no memory yet */
-        {100, 100, 0, 100, 0},    /* nothing happened since */
-        {100, 150, 40, 100, 10},  /* it grew, by what we saw and something else */
-        {100, 60, 20, 40, 0},     /* at least 60 of what was there before are gone */
-        {100, 60, 90, 0, 0},      /* all of it is */
-        {UINT64_MAX, 5, 1, 4, 0}, /* nonsense does no harm */
+        {0, 0, 0, 0, 0, 0},
+        {0, 100, 0, 0, 100, 0},      /* launched: nothing was there before */
+        {0, 100, 70, 0, 30, 0},      /* fragments and the like */
+        {0, 100, 170, 0, 0, 0},      /* allocated, but never written: no memory yet */
+        {100, 100, 0, 100, 0, 0},    /* nothing happened since */
+        {100, 150, 40, 100, 10, 0},  /* it grew, by what we saw and something else */
+        {100, 60, 20, 40, 0, 0},     /* at least 60 of what was there before are gone */
+        {100, 60, 90, 0, 0, 0},      /* all of it is */
+        {UINT64_MAX, 5, 1, 4, 0, 0}, /* nonsense does no harm */
+        {0, 100, 5, 0, 5, 90},       /* forked: most of it is its parent's */
+        {0, 100, 5, 0, 0, 110},      /* and given back since */
     };
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
         struct heap_rest rest = {.attach_bytes = rows[i].attach,
                                  .now_bytes = rows[i].now,
+                                 .inherited_bytes = rows[i].inherited,
                                  .in_use_bytes = rows[i].in_use};
 
         heap_rest_compute(&rest);
