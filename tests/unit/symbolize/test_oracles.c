@@ -364,6 +364,52 @@ static void chains_of_clangplusplus_equal_the_oracles(void **state)
     compare_built("clang++-14", "-O2 -g -gdwarf-4 -flto=thin -fuse-ld=lld", CC_SOURCES);
 }
 
+/* Two crates without std, of which link-time optimization takes seconds. */
+static const char rs_far_source[] =
+    "#![no_std]\n"
+    "pub struct Sum { pub total: u64 }\n"
+    "impl Sum {\n"
+    "    #[inline(never)]\n"
+    "    pub fn add(&mut self, items: &[u32]) -> u64 {\n"
+    "        self.total += items.iter().filter(|x| **x % 3 != 0).map(|x| "
+    "square(*x)).sum::<u64>();\n"
+    "        self.total\n"
+    "    }\n"
+    "}\n"
+    "pub fn square(x: u32) -> u64 { u64::from(x) * u64::from(x) + 1 }\n";
+
+static const char rs_lto_source[] =
+    "#![no_std]\n"
+    "#![no_main]\n"
+    "extern crate far;\n"
+    "use core::fmt::Write;\n"
+    "extern \"C\" { fn puts(text: *const u8) -> i32; }\n"
+    "#[panic_handler]\n"
+    "fn on_panic(_: &core::panic::PanicInfo) -> ! { loop {} }\n"
+    "struct Text { bytes: [u8; 256], used: usize }\n"
+    "impl Write for Text {\n"
+    "    fn write_str(&mut self, s: &str) -> core::fmt::Result {\n"
+    "        for b in s.bytes() {\n"
+    "            if self.used + 1 < self.bytes.len() { self.bytes[self.used] = b; self.used += 1; "
+    "}\n"
+    "        }\n"
+    "        Ok(())\n"
+    "    }\n"
+    "}\n"
+    "#[no_mangle]\n"
+    "pub extern \"C\" fn main(argc: i32, _argv: *const *const u8) -> i32 {\n"
+    "    let mut items = [3u32, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4, 6, 2, 6, "
+    "4];\n"
+    "    items[0] = argc as u32;\n"
+    "    items.sort_unstable();\n"
+    "    let mut sum = far::Sum { total: 0 };\n"
+    "    let mut text = Text { bytes: [0; 256], used: 0 };\n"
+    "    let _ = write!(text, \"{} {} {:?} {:.3}\", sum.add(&items), far::square(items[5]), items, "
+    "items[1] as f64 / 7.0);\n"
+    "    unsafe { puts(text.bytes.as_ptr()) };\n"
+    "    0\n"
+    "}\n";
+
 static void chains_of_rust_equal_the_oracles(void **state)
 {
     (void)state;
@@ -380,7 +426,10 @@ static void chains_of_rust_equal_the_oracles(void **state)
         "    for i in 0..n { *m.entry(format!(\"{}\", i % 17)).or_insert(0) += i as i32; }\n"
         "    println!(\"{} {}\", work(n), m.len());\n}\n");
     compare_built("rustc", "-O -g", "t.rs");
-    compare_built("rustc", "-O -g -C lto=fat", "t.rs");
+    fixture_write("far.rs", rs_far_source);
+    fixture_write("lto.rs", rs_lto_source);
+    fixture_build("rustc -O -g -C panic=abort --crate-type=rlib far.rs");
+    compare_built("rustc", "-O -g -C panic=abort -C lto=fat -L. -l c", "lto.rs");
 }
 
 /* libc6-dbg: a separate file, compressed, written by gcc and as, 2000 units. */
