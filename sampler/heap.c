@@ -18,6 +18,7 @@
 #include "base/procfs.h"
 #include "sampler/cpu_list.h"
 #include "sampler/heap_bpf.h"
+#include "sampler/heap_keeper.h"
 #include "sampler/heap_probes.h"
 #include "sampler/heap_processes.h"
 #include "sampler/heap_trial.h"
@@ -42,19 +43,21 @@ struct sampler {
     struct heap_bpf *bpf;
     struct heap_programs programs;
     struct heap_trial trial;
+    struct heap_keeper *keeper;
     struct heap_processes processes;
     uint64_t rate_bytes;
     uint64_t limit_ns;    /* heap_sampler_set_limit(); 0: none */
     uint64_t num_dropped; /* entries of the table that we have taken out */
     bool is_sampling;
     bool is_stopped;
+    bool is_alone; /* the keeper is gone, which was told */
 };
 
 static void heap_destroy(struct sampler *sampler)
 {
     if (!sampler)
         return;
-    heap_sampler_let_go(sampler);
+    heap_keeper_stop(sampler->keeper);
     heap_processes_deinit(&sampler->processes);
     heap_programs_deinit(&sampler->programs);
     heap_bpf_destroy(sampler->bpf);
@@ -183,6 +186,7 @@ static struct error *heap_open(const struct sampler_options *options, struct sam
     RETURN_IF_ERROR(choose_mechanism(&sampler->heap, &sampler->trial));
     RETURN_IF_ERROR(heap_bpf_create(sampler->heap.max_live, &sampler->bpf));
     RETURN_IF_ERROR(heap_programs_load(sampler->bpf, sampler->heap.mechanism, &sampler->programs));
+    RETURN_IF_ERROR(heap_keeper_start(&sampler->programs, &sampler->keeper));
     RETURN_IF_ERROR(open_rings(sampler));
     RETURN_IF_ERROR(open_outputs(sampler));
     RETURN_IF_ERROR(join_rings(sampler));
@@ -273,6 +277,11 @@ static struct error *heap_drain(struct sampler *sampler, bool final, event_handl
     if (!final && sampler->limit_ns && sampler->limit_ns < limit_ns)
         limit_ns = sampler->limit_ns;
     *num_samples_ret = perf_merge_drain(&sampler->merge, limit_ns, &sink);
+    if (!sampler->is_alone && heap_keeper_is_gone(sampler->keeper)) {
+        sampler->is_alone = true;
+        log_warning("our process that holds the breakpoints was killed: allocations are not seen "
+                    "any more");
+    }
     if (final)
         deliver_untold_loss(sampler, &sink);
     return NULL;
@@ -365,8 +374,7 @@ struct error *heap_sampler_probe(struct sampler *sampler, pid_t pid, int module_
 {
     CLEANUP(free) struct heap_probe *probes = calloc(num_sites + 1, sizeof(*probes));
     bool entry_only = !sampler->trial.is_seccomp_safe && has_seccomp_filter(pid);
-    struct heap_process *process;
-    char path[32];
+    uint32_t number;
 
     if (!probes)
         return &error_no_memory;
@@ -375,27 +383,23 @@ struct error *heap_sampler_probe(struct sampler *sampler, pid_t pid, int module_
                     "off: its memory in use stays unknown",
                     (int)pid);
     RETURN_IF_ERROR(check_process(pid));
-    RETURN_IF_ERROR(heap_processes_get(&sampler->processes, pid, &process));
+    RETURN_IF_ERROR(heap_processes_get(&sampler->processes, pid, &number));
     for (size_t i = 0; i < num_sites; i++)
-        RETURN_IF_ERROR(make_probe(sampler, process->number, entry_only, &sites[i], &probes[i]));
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", module_fd);
-    return heap_probes_set(&sampler->programs, pid, path, probes, num_sites, &process->links);
+        RETURN_IF_ERROR(make_probe(sampler, number, entry_only, &sites[i], &probes[i]));
+    return heap_keeper_set(sampler->keeper, number, pid, module_fd, probes, num_sites);
 }
 
 void heap_sampler_forget(struct sampler *sampler, pid_t pid, bool keeps_live)
 {
-    struct heap_links links;
+    uint32_t number = heap_processes_remove(&sampler->processes, pid, !keeps_live);
 
-    heap_processes_remove(&sampler->processes, pid, !keeps_live, &links);
-    heap_links_close_later(&links);
+    if (number)
+        heap_keeper_drop(sampler->keeper, number);
 }
 
 void heap_sampler_let_go(struct sampler *sampler)
 {
-    struct heap_links links;
-
-    while (heap_processes_take_links(&sampler->processes, &links))
-        heap_links_close(&links);
+    heap_keeper_drop_all(sampler->keeper);
 }
 
 void heap_sampler_counts(const struct sampler *sampler, struct heap_counts *counts_ret)

@@ -12,9 +12,9 @@
  * the caller (regs[SAMPLE_REG_IP] and pc are one less than the return address, as every caller is).
  * Not here: which functions to probe and where (target/allocator.h, sampler/probe_site.h), what a
  * sample stands for (profile/live_set.h).
- * Ownership: the caller owns the sampler. Everything in the kernel hangs on descriptors of ours:
- * when we end, in whatever way, the breakpoints are gone. Threads: one caller; links are closed by
- * threads of our own, since the kernel takes some 50 ms for each. Source: docs/adr (heap engine).
+ * Ownership: the caller owns the sampler. Everything in the kernel hangs on descriptors of a
+ * process of ours (sampler/heap_keeper.h): when we end, in whatever way, the breakpoints are gone.
+ * Threads: one caller. Source: docs/adr (heap engine).
  */
 #ifndef SAMPLER_HEAP_H
 #define SAMPLER_HEAP_H

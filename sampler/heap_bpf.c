@@ -120,6 +120,14 @@ void heap_bpf_destroy(struct heap_bpf *bpf)
     free(bpf);
 }
 
+size_t heap_bpf_list_fds(const struct heap_bpf *bpf, int *fds, size_t max_fds)
+{
+    size_t num_fds = max_fds < NUM_MAPS ? max_fds : NUM_MAPS;
+
+    memcpy(fds, bpf->map_fds, num_fds * sizeof(*fds));
+    return num_fds;
+}
+
 struct error *heap_bpf_load(const struct heap_bpf *bpf, enum heap_bpf_program program,
                             enum heap_bpf_attach attach, uint64_t fixed_cookie, int *fd_ret)
 {
@@ -283,6 +291,14 @@ struct error *heap_bpf_create(uint32_t max_live, struct heap_bpf **bpf_ret)
 void heap_bpf_destroy(struct heap_bpf *bpf)
 {
     (void)bpf;
+}
+
+size_t heap_bpf_list_fds(const struct heap_bpf *bpf, int *fds, size_t max_fds)
+{
+    (void)bpf;
+    (void)fds;
+    (void)max_fds;
+    return 0;
 }
 
 struct error *heap_bpf_load(const struct heap_bpf *bpf, enum heap_bpf_program program,

@@ -39,6 +39,9 @@ void heap_bpf_destroy(struct heap_bpf *bpf);
 
 DEFINE_CLEANUP(heap_bpf_destroy, struct heap_bpf *)
 
+/* Lists the descriptors that loading programs needs. Returns: how many; no more than max_fds. */
+size_t heap_bpf_list_fds(const struct heap_bpf *bpf, int *fds, size_t max_fds);
+
 /* Loads a program. fixed_cookie: of all breakpoints that it will hang on, when these have none of
  * their own; else 0. fd_ret: owned by the caller. Returns: NULL; ERROR_UNSUPPORTED when this kernel
  * does not know such programs; ERROR_PERMISSION. */

@@ -203,6 +203,20 @@ struct error *heap_probes_set(const struct heap_programs *programs, pid_t pid, c
     return set_multi(&calls, pid, path, probes, num_probes, links);
 }
 
+bool heap_links_move(struct heap_links *from, struct heap_links *to)
+{
+    size_t num_fds = to->num_fds + from->num_fds;
+
+    /* The error is &error_no_memory, which nobody has to destroy. */
+    if (from->num_fds > 0 && array_reserve(&to->fds, &to->capacity, num_fds, sizeof(*to->fds)))
+        return false;
+    for (size_t i = 0; i < from->num_fds; i++)
+        to->fds[to->num_fds++] = from->fds[i];
+    free(from->fds);
+    *from = (struct heap_links){0};
+    return true;
+}
+
 /* Descriptors that closing threads share. */
 struct closing {
     struct heap_links links;

@@ -3,9 +3,9 @@
  * Three mechanisms, the newer the better; which of them works is found by trying
  * (sampler/heap_trial.h), since versions do not tell what a distribution has patched. All name a
  * file and offsets in it; the kernel puts the breakpoint into the memory of one process only, for
- * all its threads, and takes it out when the last descriptor is closed, also by our own death.
- * Ownership: the caller owns the links. Threads: descriptors are closed by threads of ours.
- * Source: bpf(2) (BPF_LINK_CREATE), perf_event_open(2), kernel
+ * all its threads, and takes it out when the last descriptor is closed (but see
+ * sampler/heap_keeper.h). Ownership: the caller owns the links. Threads: descriptors are closed by
+ * threads of ours. Source: bpf(2) (BPF_LINK_CREATE), perf_event_open(2), kernel
  * Documentation/trace/uprobetracer.rst.
  */
 #ifndef SAMPLER_HEAP_PROBES_H
@@ -56,6 +56,9 @@ void heap_programs_deinit(struct heap_programs *programs);
 struct error *heap_probes_set(const struct heap_programs *programs, pid_t pid, const char *path,
                               const struct heap_probe *probes, size_t num_probes,
                               struct heap_links *links) MUST_CHECK;
+
+/* Moves all links of `from` to `to`. Returns: false without memory for that; nothing is moved. */
+bool heap_links_move(struct heap_links *from, struct heap_links *to);
 
 /* Closes links side by side, and returns when they are gone: each takes the kernel some 50 ms, all
  * together not much more. Empties the list. */

@@ -21,8 +21,7 @@ static struct heap_process *find(const struct heap_processes *processes, pid_t p
     return NULL;
 }
 
-struct error *heap_processes_get(struct heap_processes *processes, pid_t pid,
-                                 struct heap_process **process_ret)
+struct error *heap_processes_get(struct heap_processes *processes, pid_t pid, uint32_t *number_ret)
 {
     struct heap_process *process = find(processes, pid);
     size_t num_words = ((size_t)processes->last_number + 1) / 64 + 1;
@@ -39,47 +38,22 @@ struct error *heap_processes_get(struct heap_processes *processes, pid_t pid,
         process = &processes->processes[processes->num_processes++];
         *process = (struct heap_process){.pid = pid, .number = ++processes->last_number};
     }
-    *process_ret = process;
+    *number_ret = process->number;
     return NULL;
 }
 
-void heap_processes_remove(struct heap_processes *processes, pid_t pid, bool is_dropped,
-                           struct heap_links *links_ret)
+uint32_t heap_processes_remove(struct heap_processes *processes, pid_t pid, bool is_dropped)
 {
     struct heap_process *process = find(processes, pid);
+    uint32_t number;
 
-    *links_ret = (struct heap_links){0};
     if (!process)
-        return;
-    *links_ret = process->links;
+        return 0;
+    number = process->number;
     if (is_dropped)
-        processes->dropped[process->number / 64] |= 1ull << (process->number % 64);
+        processes->dropped[number / 64] |= 1ull << (number % 64);
     *process = processes->processes[--processes->num_processes];
-}
-
-bool heap_processes_take_links(struct heap_processes *processes, struct heap_links *links_ret)
-{
-    struct heap_links links = {0};
-
-    for (size_t i = 0; i < processes->num_processes; i++) {
-        struct heap_links *more = &processes->processes[i].links;
-
-        if (more->num_fds == 0)
-            continue;
-        if (links.num_fds == 0) {
-            links = *more;
-        } else {
-            if (array_reserve(&links.fds, &links.capacity, links.num_fds + more->num_fds,
-                              sizeof(*links.fds)))
-                break; /* &error_no_memory, which nobody has to destroy */
-            memcpy(links.fds + links.num_fds, more->fds, more->num_fds * sizeof(*more->fds));
-            links.num_fds += more->num_fds;
-            free(more->fds);
-        }
-        *more = (struct heap_links){0};
-    }
-    *links_ret = links;
-    return links.num_fds > 0;
+    return number;
 }
 
 bool heap_processes_is_dropped(const struct heap_processes *processes, uint64_t number)
