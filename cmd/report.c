@@ -121,6 +121,16 @@ static void hint_at_symbolize(const struct stack_table *table, const char *path)
                 num_unnamed, table->num_locations, path);
 }
 
+/* All was freed: says where to see who allocated it. */
+static void hint_at_allocations(const struct profile *profile, size_t column)
+{
+    size_t allocated;
+
+    if (profile_total(profile, column) == 0 && profile->num_samples > 0 &&
+        top_find_column(profile, "alloc_space", &allocated) && allocated != column)
+        fprintf(stderr, "cprofiler: nothing is in use: --type alloc_space shows who allocates\n");
+}
+
 /* Reads a profile and makes its names readable. */
 static struct error *read_input(const char *path, struct report_input *input)
 {
@@ -206,6 +216,8 @@ static struct error *show(const char *path, const struct report_options *options
     top.errors = errors;
     RETURN_IF_ERROR(top_print(&input.profile, column, &top, stdout));
     fflush(stdout);
+    if (!options->base)
+        hint_at_allocations(&input.profile, column);
     hint_at_symbolize(&input.table, path);
     return NULL;
 }

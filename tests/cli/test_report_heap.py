@@ -180,5 +180,14 @@ def test_cpu_profiles_subtract_as_well(cprofiler, go_pprof, workload, tmp_path):
     assert sorted(top_rows(text)) == sorted(row for row in theirs if row[:2] != ("0", "0"))
 
 
+def test_nothing_in_use_says_where_to_look(cprofiler, tmp_path):
+    profile = HeapProfile()
+    add(profile, "freed main", 64, 100, 0)
+    done = cprofiler("report", profile.write(tmp_path / "p"), check=True)
+    assert done.stderr == b"cprofiler: nothing is in use: --type alloc_space shows who allocates\n"
+    done = cprofiler("report", "--type", "alloc_space", tmp_path / "p", check=True)
+    assert done.stderr == b"" and b"freed" in done.stdout
+
+
 def test_snapshot_follows_the_conventions(snapshot):
     check_27_heap_types(Profile(snapshot), RATE)
