@@ -193,29 +193,45 @@ static bool take_package(void *context, struct split_file *file)
     return true;
 }
 
-/* Looks for NAME.dwp of the module and of its debug file. */
+/* Looks for the package of a file: beside it, and in the debug directories.
+ * name_bytes: how much of the path counts, without ".debug" for example. */
+static struct error *find_package_of(struct search *search, const char *path, size_t name_bytes)
+{
+    const struct debug_files *files = search->split->files;
+    char full[PATH_MAX];
+    const char *name;
+
+    if (snprintf(full, sizeof(full), "%.*s.dwp", (int)name_bytes, path) >= (int)sizeof(full))
+        return NULL;
+    name = path_base(full);
+    RETURN_IF_ERROR(try_in(search, full, dir_length(full), name));
+    for (size_t i = 0; i < files->num_dirs; i++) {
+        char below[PATH_MAX];
+
+        if (snprintf(below, sizeof(below), "%s%s", files->dirs[i], full) < (int)sizeof(below) &&
+            !search->is_found)
+            RETURN_IF_ERROR(try_path(search, below));
+        RETURN_IF_ERROR(try_in(search, files->dirs[i], strlen(files->dirs[i]), name));
+    }
+    return NULL;
+}
+
+/* Looks for NAME.dwp of the module and of its debug file, NAME or NAME.debug. */
 static struct error *find_package(struct split_files *split)
 {
     const struct debug_files *files = split->files;
     const char *paths[] = {files->module->path, files->debug_path};
     struct search search = {.split = split, .visit = take_package, .context = split};
-    char name[PATH_MAX];
 
     split->has_looked_for_package = true;
     for (size_t i = 0; i < ARRAY_LENGTH(paths); i++) {
-        if (!paths[i] || paths[i][0] != '/' ||
-            snprintf(name, sizeof(name), "%s.dwp", path_base(paths[i])) >= (int)sizeof(name))
-            continue;
-        RETURN_IF_ERROR(try_in(&search, paths[i], dir_length(paths[i]), name));
-        for (size_t j = 0; j < files->num_dirs; j++) {
-            char full[PATH_MAX];
+        size_t length = paths[i] ? strnlen(paths[i], PATH_MAX) : 0;
 
-            if (snprintf(full, sizeof(full), "%s%s.dwp", files->dirs[j], paths[i]) <
-                    (int)sizeof(full) &&
-                !search.is_found)
-                RETURN_IF_ERROR(try_path(&search, full));
-            RETURN_IF_ERROR(try_in(&search, files->dirs[j], strlen(files->dirs[j]), name));
-        }
+        if (length == 0 || length >= PATH_MAX || paths[i][0] != '/')
+            continue;
+        RETURN_IF_ERROR(find_package_of(&search, paths[i], length));
+        if (length > strlen(".debug") && !strcmp(paths[i] + length - strlen(".debug"), ".debug"))
+            RETURN_IF_ERROR(find_package_of(&search, paths[i], length - strlen(".debug")));
     }
     return NULL;
 }

@@ -1,6 +1,7 @@
 /* Split DWARF: where the other half of a skeleton unit is. A package (NAME.dwp) beside the module
- * or its debug file, or in the debug directory; else the .dwo file that the skeleton names, in its
- * compilation directory or, when files were moved, beside the module or in the debug directory.
+ * or its debug file (NAME or NAME.debug), or in the debug directory; else the .dwo file that the
+ * skeleton names, in its compilation directory or, when files were moved, beside the module or in
+ * the debug directory.
  *
  * What is found is proven by the unit's dwo_id, never by its name. Looked for below the target's
  * root first, then below our own. Packages may be of the GNU version 2 (DWARF 4) or of DWARF 5.
