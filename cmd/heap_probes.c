@@ -247,6 +247,14 @@ static struct error *fill_plan(struct heap_probes *probes, struct heap_plan *pla
     return choose_parts(probes, plan, candidates, chosen);
 }
 
+static bool equal_modules(const struct heap_plan *one, const struct heap_plan *other)
+{
+    for (size_t i = 0; i < one->num_modules && i < other->num_modules; i++)
+        if (one->modules[i] != other->modules[i])
+            return false;
+    return one->num_modules == other->num_modules;
+}
+
 /* Finds what is probed where these modules are mapped. wanted: its modules are taken over. */
 static struct error *find_plan(struct heap_probes *probes, struct heap_plan *wanted,
                                const struct heap_plan **plan_ret)
@@ -256,9 +264,7 @@ static struct error *find_plan(struct heap_probes *probes, struct heap_plan *wan
     for (size_t i = 0; i < probes->num_plans; i++) {
         const struct heap_plan *plan = &probes->plans[i];
 
-        if (plan->num_modules == wanted->num_modules &&
-            memcmp(plan->modules, wanted->modules,
-                   wanted->num_modules * sizeof(*wanted->modules)) == 0) {
+        if (equal_modules(plan, wanted)) {
             free(wanted->modules);
             *plan_ret = plan;
             return NULL;

@@ -421,6 +421,45 @@ static struct error *run_recording(const struct record_options *options,
     return take_ptr(err);
 }
 
+/* Which profiles are taken, and by what they sample. */
+struct profiles_choice {
+    bool takes_cpu;
+    struct event_list events;
+    struct heap_choice heap;
+};
+
+static struct error *choose_profiles(const struct record_options *options,
+                                     struct profiles_choice *choice)
+{
+    choice->takes_cpu = !options->heap.path || options->output;
+    RETURN_IF_ERROR(
+        heap_options_read(&options->heap, choice->takes_cpu ? 0 : options->count, &choice->heap));
+    return events_choose(&options->events, (uint32_t)options->hz,
+                         choice->takes_cpu ? options->count : 0, options->kernel, &choice->events);
+}
+
+/* What the session gets of all options. The caller adds where it goes. */
+static struct session_options make_session_options(const struct record_options *options,
+                                                   const struct profiles_choice *choice)
+{
+    return (struct session_options){
+        .events = choice->takes_cpu ? &choice->events : NULL,
+        .growth = choice->heap.has_growth ? &choice->heap.growth : NULL,
+        .heap = choice->heap.has_probes ? &choice->heap.probes : NULL,
+        .kernel = options->kernel,
+        .follow_children = options->children < 0 ? !options->tids.num_values : options->children,
+        .engine = options->engine,
+        .duration_ns = (uint64_t)(options->seconds * 1e9),
+        .max_memory_bytes = options->max_memory,
+        .symbol_timeout_ns = (uint64_t)(options->symbol_seconds * 1e9),
+        .inlines = options->inlines,
+        .symbolize = options->symbolize,
+        .debug_dir = options->debug_dir,
+        .debuginfod = options->debuginfod,
+        .fetch = fetch_progress_show,
+    };
+}
+
 static struct error *run_record(int argc, char **argv, int *status_ret)
 {
     struct record_options options = {
@@ -435,10 +474,8 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
     struct session_options session_options;
     struct scope scope = scope_command();
     CLEANUP(scope_deinit) UNUSED struct scope *guard = &scope;
+    struct profiles_choice choice;
     bool attaches, has_command;
-    struct heap_choice heap;
-    struct event_list events;
-    bool takes_cpu;
     int first_word;
 
     RETURN_IF_ERROR(options_parse(&cmd_record, argc, argv, true, &options, &first_word));
@@ -456,34 +493,16 @@ static struct error *run_record(int argc, char **argv, int *status_ret)
     RETURN_IF_ERROR(check_usage(&options, has_command));
     if (options.verbose)
         log_set_sink(log_to_stderr, LOG_DEBUG);
-    takes_cpu = !options.heap.path || options.output;
-    RETURN_IF_ERROR(heap_options_read(&options.heap, takes_cpu ? 0 : options.count, &heap));
-    RETURN_IF_ERROR(events_choose(&options.events, (uint32_t)options.hz,
-                                  takes_cpu ? options.count : 0, options.kernel, &events));
+    RETURN_IF_ERROR(choose_profiles(&options, &choice));
     RETURN_IF_ERROR(resolve_scope(&options, &scope));
     RETURN_IF_ERROR(signals_install());
     if (attaches && options.seconds == 0)
         options.seconds = DEFAULT_ATTACH_SECONDS;
     fetch_progress.is_shown = !options.quiet && !options.json && isatty(STDERR_FILENO);
-    session_options = (struct session_options){
-        .argv = has_command ? argv + first_word : NULL,
-        .scope = &scope,
-        .events = takes_cpu ? &events : NULL,
-        .growth = heap.has_growth ? &heap.growth : NULL,
-        .heap = heap.has_probes ? &heap.probes : NULL,
-        .kernel = options.kernel,
-        .follow_children = options.children < 0 ? !options.tids.num_values : options.children,
-        .engine = options.engine,
-        .duration_ns = (uint64_t)(options.seconds * 1e9),
-        .max_memory_bytes = options.max_memory,
-        .symbol_timeout_ns = (uint64_t)(options.symbol_seconds * 1e9),
-        .inlines = options.inlines,
-        .symbolize = options.symbolize,
-        .debug_dir = options.debug_dir,
-        .debuginfod = options.debuginfod,
-        .fetch = fetch_progress_show,
-        .fetch_context = &fetch_progress,
-    };
+    session_options = make_session_options(&options, &choice);
+    session_options.argv = has_command ? argv + first_word : NULL;
+    session_options.scope = &scope;
+    session_options.fetch_context = &fetch_progress;
     return run_recording(&options, &session_options, status_ret);
 }
 
