@@ -62,6 +62,7 @@ struct heap {
     int64_t in_use_objects;
     uint32_t num_snapshots; /* numbered ones that were written */
     struct heap_rest rest;  /* of all processes, at the last snapshot */
+    bool is_frozen;         /* the probes were let go: what is in use stays as of then */
     bool is_open;
 };
 

@@ -216,6 +216,9 @@ static struct error *check_heap(const struct record_options *options)
 
     if (!options->heap.path)
         return NULL;
+    if (options->output && strcmp(options->output, options->heap.path) == 0)
+        return error_create(ERROR_USAGE, "type: -o cpu.pprof --heap heap.pprof",
+                            "record: both profiles to one file");
     if (!options->output && of_cpu)
         return error_create(ERROR_USAGE, "give -o cpu.pprof, too, or leave it out",
                             "record: %s is for a CPU profile, and --heap alone takes none", of_cpu);

@@ -538,6 +538,12 @@ static struct error *look_after_heap(struct session *session)
     bool is_due = session->next_snapshot_ns && now_ns >= session->next_snapshot_ns;
 
     heap_look(&session->heap);
+    if (session->heap.probes.has_let_go && !session->heap.is_frozen) {
+        session->heap.is_frozen = true; /* what is in use stays as of now */
+        return take_in_use(session, false);
+    }
+    if (session->heap.is_frozen)
+        return NULL;
     if (is_due || heap_needs_snapshot(&session->heap))
         RETURN_IF_ERROR(take_in_use(session, false));
     if (is_due) {
@@ -577,7 +583,8 @@ static struct error *end_take(struct session *session, struct error *err)
                                      ? session->command_cpu_ns
                                      : 0);
     if (!err)
-        err = session->heap.is_open ? take_in_use(session, true) : drain(session, true);
+        err = session->heap.is_open && !session->heap.is_frozen ? take_in_use(session, true)
+                                                                : drain(session, true);
     if (session->heap.is_open)
         engine_close(session->heap.context.engine); /* the target runs free while we name things */
     restore_priority(session);

@@ -190,9 +190,9 @@ static void print_cost(const struct heap *heap, FILE *stream)
         fprintf(stream, ", %.1f %%", 100 * heap_budget_overhead(budget));
     if (budget->limit)
         fprintf(stream, " (budget %.3g %%)", 100 * budget->limit);
-    fprintf(stream, "; %zu process%s probed, %llu lost, %llu not tracked\n",
-            heap->probes.num_probed, heap->probes.num_probed == 1 ? "" : "es",
-            (unsigned long long)heap->counts.num_lost,
+    fprintf(stream, "; %zu of %zu process%s probed, %llu lost, %llu not tracked\n",
+            heap->probes.num_probed, heap->probes.num_processes,
+            heap->probes.num_processes == 1 ? "" : "es", (unsigned long long)heap->counts.num_lost,
             (unsigned long long)heap->counts.num_untracked);
     if (budget->is_exceeded)
         fprintf(stream,
@@ -211,6 +211,10 @@ static void print_blind_spots(const struct heap *heap, FILE *stream)
 {
     const struct heap_probes *probes = &heap->probes;
 
+    for (size_t i = 0; probes->num_probed && i < probes->num_processes; i++)
+        if (probes->processes[i].is_root && !probes->processes[i].was_probed)
+            fprintf(stream, "  process %u: no known allocator, nothing of it is here\n",
+                    probes->processes[i].pid);
     if (probes->num_probed == 0)
         fprintf(stream, "  no allocator was found to probe (static and stripped, or its own): "
                         "--heap-mode growth works for every program\n");
@@ -295,10 +299,11 @@ static void print_cost_json(const struct session *session, FILE *stream)
         fprintf(stream, "null");
     fprintf(stream,
             ",\"over_budget\":%s,\"cost_ns\":{\"malloc\":%.0f,\"free\":%.0f,\"stepped\":%.0f},"
-            "\"probed_processes\":%zu,\"refused_processes\":%zu,\"snapshots\":%u",
+            "\"seen_processes\":%zu,\"probed_processes\":%zu,\"refused_processes\":%zu,"
+            "\"snapshots\":%u",
             budget->is_exceeded ? "true" : "false", budget->costs.alloc_ns, budget->costs.free_ns,
-            budget->costs.stepped_ns, heap->probes.num_probed, heap->probes.num_refused,
-            heap->num_snapshots);
+            budget->costs.stepped_ns, heap->probes.num_processes, heap->probes.num_probed,
+            heap->probes.num_refused, heap->num_snapshots);
 }
 
 static struct error *print_probes_json(const struct session *session, FILE *stream)

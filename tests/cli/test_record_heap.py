@@ -77,6 +77,7 @@ def wait_until_recording(recorder):
     (["--heap", "x", "-c", "99"], "-c is for a CPU profile", "give -o cpu.pprof, too"),
     (["--heap", "x", "-a"], "-a with --heap: an allocator is probed for whole processes", "-p PID"),
     (["--heap", "x", "-C", "0"], "-C with --heap", "--heap-mode growth"),
+    (["--heap", "x", "-o", "x"], "both profiles to one file", "-o cpu.pprof --heap heap.pprof"),
     (["--heap", "-"], "cannot go to standard output", "--heap heap.pprof"),
     (["-o", "y", "--heap", "x", "--heap-mode", "growth", "-e", "page-faults"], "can't be sampled together", "-c COUNT"),
 ])
