@@ -1,6 +1,5 @@
 #include "cmd/summary_heap.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
@@ -195,10 +194,8 @@ static void print_cost(const struct heap *heap, FILE *stream)
             heap->probes.num_processes == 1 ? "" : "es", (unsigned long long)heap->counts.num_lost,
             (unsigned long long)heap->counts.num_untracked);
     if (budget->is_exceeded)
-        fprintf(stream,
-                "  probes taken away after 3 s over the budget, the profile is as of then: "
-                "--heap-budget %.0f or none, or --heap-mode growth\n",
-                ceil(100 * budget->worst * 1.2));
+        fprintf(stream, "  probes taken away after 3 s over the budget, the profile is as of then: "
+                        "--heap-budget none, or --heap-mode growth\n");
     if (heap->num_doublings)
         fprintf(stream, "  more than 1000 samples a second: one in %llu KB at the end\n",
                 (unsigned long long)heap->rate_bytes / 1024);
