@@ -381,7 +381,6 @@ static const char rs_far_source[] =
 static const char rs_lto_source[] =
     "#![no_std]\n"
     "#![no_main]\n"
-    "extern crate far;\n"
     "use core::fmt::Write;\n"
     "extern \"C\" { fn puts(text: *const u8) -> i32; }\n"
     "#[panic_handler]\n"
@@ -429,7 +428,9 @@ static void chains_of_rust_equal_the_oracles(void **state)
     fixture_write("far.rs", rs_far_source);
     fixture_write("lto.rs", rs_lto_source);
     fixture_build("rustc -O -g -C panic=abort --crate-type=rlib far.rs");
-    compare_built("rustc", "-O -g -C panic=abort -C lto=fat -L. -l c", "lto.rs");
+    compare_built("rustc",
+                  "--edition 2018 --extern far=libfar.rlib -O -g -C panic=abort -C lto=fat -l c",
+                  "lto.rs");
 }
 
 /* libc6-dbg: a separate file, compressed, written by gcc and as, 2000 units. */
