@@ -6,6 +6,7 @@
 #include "base/array.h"
 #include "base/cleanup.h"
 #include "sampler/probe_calls.h"
+#include "sampler/probe_frames.h"
 #include "sampler/x86_insn.h"
 
 /* How far from the entry a site may be; jemalloc's free has its first jump at 48. */
@@ -167,6 +168,7 @@ struct plan {
     struct probe_code code;
     struct probe_slide slide;
     bool is_refused;
+    bool has_frames;   /* its caller can be found from a call that it makes */
     bool passes_on;    /* needs no site */
     bool reaches_site; /* has one, or hands on to what has */
 };
@@ -217,6 +219,8 @@ static bool call_passes_on(const struct allocator_set *set, const struct plan *p
         return false;
     if (call->to == PROBE_CALLS_ELSEWHERE)
         return true;
+    if (!call->is_jump && !plans[call->from].has_frames)
+        return false;
     return from->num_bytes <= MAX_WRAPPER_BYTES && call->to != call->from &&
            !plans[call->to].is_refused;
 }
@@ -347,6 +351,7 @@ static struct error *plans_make(const struct module *module, const struct alloca
         RETURN_IF_ERROR(probe_code_read(module, &function, &plan->code));
         codes[i] = plan->code;
         total_bytes += plan->code.num_bytes;
+        plan->has_frames = probe_has_frames(module, function.elf_addr);
         plan->is_refused =
             !probe_site_slide(plan->code.bytes, plan->code.num_bytes, function.role, &plan->slide);
     }

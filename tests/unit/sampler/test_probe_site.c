@@ -246,15 +246,15 @@ static void glibc_has_good_sites(void **state)
 
 static void musl_has_good_sites(void **state)
 {
-    static const char *const names[] = {"malloc", "realloc", "free", "aligned_alloc", NULL};
+    static const char *const names[] = {"malloc",        "calloc",         "realloc", "free",
+                                        "aligned_alloc", "posix_memalign", NULL};
     struct heap_sites sites;
 
     (void)state;
     make_sites("/lib/ld-musl-x86_64.so.1", false, &sites, NULL);
+    /* calloc and posix_memalign call others of these, but no stack leads out of them. */
     assert_emulated(&sites, names);
-    assert_null(site_of(&sites, "calloc")); /* calls malloc */
     assert_null(site_of(&sites, "memalign"));
-    assert_null(site_of(&sites, "posix_memalign"));
     assert_null(site_of(&sites, "reallocarray"));
     heap_sites_deinit(&sites);
 }
