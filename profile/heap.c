@@ -220,8 +220,6 @@ static void clamp_samples(struct profile *profile)
 struct error *heap_set_in_use(struct profile *profile, const struct live_set *live,
                               uint64_t before_ns)
 {
-    if (profile->num_value_types != HEAP_NUM_COLUMNS)
-        return NULL;
     for (size_t i = 0; i < profile->num_samples; i++) {
         profile->samples[i].values[HEAP_INUSE_OBJECTS] = 0;
         profile->samples[i].values[HEAP_INUSE_SPACE] = 0;
@@ -291,7 +289,7 @@ struct error *heap_add_rest(struct profile *profile, const struct live_set *live
 {
     struct rest_search search = {.rests = rests, .num_rests = num_rests};
 
-    if (num_rests == 0 || profile->num_value_types != HEAP_NUM_COLUMNS)
+    if (num_rests == 0)
         return NULL;
     qsort(rests, num_rests, sizeof(*rests), compare_pids);
     for (size_t i = 0; i < num_rests; i++)

@@ -77,7 +77,6 @@ struct error *heap_add_counted(struct profile *profile, uint32_t stack, uint32_t
                                uint64_t size_bytes, uint64_t count) MUST_CHECK;
 
 /* Sets the columns inuse_* to what is in use as of `before_ns`; what they held before is gone.
- * A profile without these columns, as one by count, stays as it is.
  * live: after live_set_retain(). before_ns: CLOCK_MONOTONIC; UINT64_MAX: all rows.
  * Returns: NULL or error_no_memory. */
 struct error *heap_set_in_use(struct profile *profile, const struct live_set *live,
@@ -102,9 +101,8 @@ struct heap_rest {
 void heap_rest_compute(struct heap_rest *rest);
 
 /* Computes them for all processes, and adds to the column inuse_space their rows
- * `[allocated before attach]` and `[untracked]`; nothing where that column is missing. Call after
- * heap_set_in_use(), with the same time. rests: of processes that are alive; sorted by pid on
- * return. Returns: NULL or error_no_memory. */
+ * `[allocated before attach]` and `[untracked]`. Call after heap_set_in_use(), with the same time.
+ * rests: of processes that are alive; sorted by pid on return. Returns: NULL or error_no_memory. */
 struct error *heap_add_rest(struct profile *profile, const struct live_set *live,
                             uint64_t before_ns, struct heap_rest *rests,
                             size_t num_rests) MUST_CHECK;

@@ -12,7 +12,8 @@ from pathlib import Path
 from . import processes, workloads
 from .pprof import Profile
 
-RATE_BYTES = 2048  # of the tests: small, so that few seconds give many samples; UNIT of the workloads
+UNIT_BYTES = 2048  # what the sizes of the workloads are multiples of
+RATE_BYTES = 8192  # of the tests: small, so that a second gives many samples
 MULTIARCH = Path("/usr/lib/x86_64-linux-gnu")
 ALLOCATORS = {"glibc": None, "jemalloc": "libjemalloc.so.2", "tcmalloc": "libtcmalloc_minimal.so.4",
               "mimalloc": "libmimalloc.so.2"}
@@ -35,14 +36,14 @@ class Talker:
 
     def __init__(self, process):
         self.process = process
-        assert process.stdout.readline() == b"ready\n", process.stderr and process.stderr.read()
+        assert process.stdout.readline() == b"ready\n", "it did not start"
 
     def ask(self, command):
         """Sends a command, gives its answer."""
         self.process.stdin.write(command.encode() + b"\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
-        assert line, f"no answer to {command}: {self.process.stderr and self.process.stderr.read()!r}"
+        assert line, f"no answer to {command}"
         return json.loads(line)
 
 
@@ -54,7 +55,7 @@ def talking(command, environment=None, **options):
         yield Talker(process)
 
 
-def truth_command(name, rounds, unit=RATE_BYTES):
+def truth_command(name, rounds, unit=UNIT_BYTES):
     """The command line of a workload that obeys."""
     return [str(workloads.build(name)), str(rounds), str(unit)]
 
@@ -64,9 +65,11 @@ class Shared:
 
     FIELDS = ("num_ops", "num_wrong", "stop", "num_signals", "num_children", "num_bad_children")
 
+    BYTES = 8 * len(FIELDS)
+
     def __init__(self, path):
         with open(path, "r+b") as file:
-            self._map = mmap.mmap(file.fileno(), 8 * len(self.FIELDS))
+            self._map = mmap.mmap(file.fileno(), self.BYTES)
 
     def __getattr__(self, name):
         if name not in self.FIELDS:
@@ -171,32 +174,59 @@ def estimates(file, kind, where=None):
     return out
 
 
-def end_recorder(recorder, timeout=60):
-    """Interrupts a recorder alone and takes its status and stderr; the target may live on and hold its stdout."""
-    recorder.send_signal(signal.SIGINT)
-    try:
-        recorder.wait(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        recorder.kill()
-        raise
-    return recorder.returncode
-
-
 def read_json(path):
     """A JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
+class Recorder:
+    """A running `record --heap -v`: its process, and what it says."""
+
+    def __init__(self, process, log):
+        self.process, self._log = process, log
+
+    @property
+    def said(self):
+        """Its stderr so far."""
+        return Path(self._log).read_text(errors="replace")
+
+    def wait_for(self, text):
+        """Waits until it has said so."""
+        assert processes.wait_until(lambda: text in self.said or self.process.poll() is not None, 60), self.said
+        assert text in self.said, self.said
+
+    def wait_until_recording(self):
+        """Waits until samples are taken of a process it was told of."""
+        self.wait_for("heap: recording")
+
+    def wait_until_probed(self, pid):
+        """Waits until a process, maybe a child, has breakpoints."""
+        self.wait_for(f"in process {pid}\n")
+
+    def end(self, number=signal.SIGINT, timeout=60):
+        """Sends a signal to it alone and waits for its good end; the target may live on."""
+        self.process.send_signal(number)
+        self.finish(timeout)
+
+    def finish(self, timeout=60):
+        """Waits for its good end."""
+        status = self.process.wait(timeout=timeout)
+        assert status == 0, f"{status}: {self.said}"
+
+
 @contextlib.contextmanager
-def attached(program, pid, *flags):
-    """A recorder of a running process that has put its breakpoints in; it is gone at the end."""
-    command = program.argv("record", "-p", pid, *flags)
-    with processes.running(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as recorder:
-        wait_until_probed(recorder, pid)
-        yield recorder
+def recorder(program, file, *arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, environment=None):
+    """A running recorder that writes the heap profile `file`, FILE.json and FILE.log; it is gone at the end."""
+    log = Path(f"{file}.log")
+    command = program.argv("record", "-v", "--heap", file, f"--json={file}.json", *arguments)
+    with open(log, "wb") as errors, processes.running(command, stdin=stdin, stdout=stdout, stderr=errors,
+                                                      env=environment) as process:
+        yield Recorder(process, log)
 
 
-def wait_until_probed(recorder, pid):
-    """Waits until a recorder's breakpoints are in a process, and are read."""
-    assert processes.wait_until(lambda: changed_code(pid) or recorder.poll() is not None, 30), "no breakpoints"
-    assert recorder.poll() is None, recorder.stderr.read()
+@contextlib.contextmanager
+def attached(program, file, pid, *arguments):
+    """The same on a running process, after it has begun to sample."""
+    with recorder(program, file, *arguments, "-p", pid) as one:
+        one.wait_until_recording()
+        yield one

@@ -54,6 +54,22 @@ def threads(pid):
     return sorted(int(t) for t in os.listdir(f"/proc/{pid}/task"))
 
 
+def children(pid):
+    """Process ids of the children of a process, as far as it lives."""
+    out = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            out += map(int, thread.read_text(encoding="ascii").split())
+    return out
+
+
+def runs(pid, name):
+    """Whether a process runs the program of this file name."""
+    with contextlib.suppress(OSError):
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe")) == name
+    return False
+
+
 def anon_inode_holders(kind, than=()):
     """Processes that hold an anon_inode:[KIND] descriptor: {pid: number}, those in `than` left out."""
     out = {}

@@ -272,11 +272,6 @@ static void samples_by_count_have_two_columns(void **state)
     assert_int_equal(counted.samples[0].values[1], 100000);
     assert_int_equal(counted.samples[1].values[1], MAX_VALUE);
     assert_null(profile_check(&counted, false));
-    struct heap_rest rest = {.pid = 1, .now_bytes = 100};
-    assert_null(heap_set_in_use(&counted, &live, UINT64_MAX)); /* it has no such columns */
-    assert_null(heap_add_rest(&counted, &live, UINT64_MAX, &rest, 1));
-    assert_int_equal(counted.num_samples, 2);
-    assert_null(profile_check(&counted, false));
     assert_string_equal(text(counted.default_type), "alloc_space");
     assert_string_equal(text(counted.period_type.type), "alloc_objects");
     profile_deinit(&counted);
