@@ -193,7 +193,7 @@ void heap_bpf_set_rate(const struct heap_bpf *bpf, uint64_t rate_bytes)
 void heap_bpf_count(const struct heap_bpf *bpf, struct heap_bpf_cpu *sum_ret)
 {
     const size_t num_words = sizeof(*sum_ret) / 8;
-    CLEANUP(free) uint64_t *values = calloc(bpf->num_cpus, sizeof(*sum_ret));
+    CLEANUP(free) uint64_t *values = calloc(bpf->num_cpus * num_words, sizeof(*values));
     union bpf_attr attr = {.map_fd = (uint32_t)bpf->map_fds[CPUS]};
     uint64_t *sum = (uint64_t *)sum_ret;
     uint32_t zero = 0;

@@ -170,7 +170,7 @@ static bool send_answer(const struct state *state, const struct error *err)
  * well: a process that ends by itself has no signal pending. */
 static void serve(struct state *state)
 {
-    struct request request;
+    struct request request = {0};
     int file_fd;
 
     while (await_request(state) && read_request(state, &request, &file_fd)) {

@@ -157,7 +157,7 @@ static struct error *set_perf_event(const struct heap_bpf *bpf, pid_t pid, const
     struct perf_event_attr attr = {.size = sizeof(attr), .sample_period = 1};
     CLEANUP(close) int program_fd = -1;
     CLEANUP(close) int event_fd = -1;
-    uint32_t return_bit;
+    uint32_t return_bit = 0;
 
     RETURN_IF_ERROR(read_pmu(UPROBE_PMU "type", "", &attr.type));
     RETURN_IF_ERROR(read_pmu(UPROBE_PMU "format/retprobe", "config:", &return_bit));

@@ -177,7 +177,7 @@ static _Noreturn void run_child(int fd, bool with_filter)
     report.alloc_ns = time_calls(heap_trial_alloc, ROUND_CALLS);
     report.free_ns = time_calls(heap_trial_free, ROUND_CALLS);
     report.stepped_ns = time_calls(heap_trial_stepped, ROUND_STEPPED_CALLS);
-    _exit(write(fd, &report, sizeof(report)) != sizeof(report));
+    _exit(write(fd, &report, sizeof(report)) == sizeof(report) ? 0 : 1);
 }
 
 /* A child with our end of its socket. */
