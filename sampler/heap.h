@@ -14,7 +14,7 @@
  * sample stands for (profile/live_set.h).
  * Ownership: the caller owns the sampler. Everything in the kernel hangs on descriptors of a
  * process of ours (sampler/heap_keeper.h): when we end, in whatever way, the breakpoints are gone.
- * Threads: one caller. Source: docs/adr (heap engine).
+ * Threads: one caller. Source: docs/adr/0023.
  */
 #ifndef SAMPLER_HEAP_H
 #define SAMPLER_HEAP_H

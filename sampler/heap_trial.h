@@ -4,7 +4,7 @@
  * The child has two threads, since early kernels saw one only; and calls under a seccomp filter,
  * since some kernels kill a filtered process at the return of a probed call (6.11 to 6.13: the
  * return goes through a system call that the filter does not know). What it does is timed.
- * Threads: none. Source: seccomp(2), docs/adr (heap engine).
+ * Threads: none. Source: seccomp(2), docs/adr/0023.
  */
 #ifndef SAMPLER_HEAP_TRIAL_H
 #define SAMPLER_HEAP_TRIAL_H

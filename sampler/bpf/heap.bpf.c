@@ -4,7 +4,7 @@
  * Loaded by sampler/heap_bpf.c. One CPU's counters are shared by the threads that run on it, which
  * may take over from each other at any instruction: sums are added up atomically, and a draw that
  * two do at once costs one gap, which no estimate notices (a Poisson process has no memory).
- * Source: docs/adr (heap engine); kernel Documentation/trace/uprobetracer.rst.
+ * Source: docs/adr/0023; kernel Documentation/trace/uprobetracer.rst.
  */
 #include <linux/bpf.h>
 #include <linux/errno.h>

@@ -1,7 +1,7 @@
 /* What the heap's BPF programs (sampler/bpf/heap.bpf.c) and sampler/heap_bpf.c agree on: the values
  * of their maps and the record of a sample.
  *
- * Compiled for the kernel and for us. Threads: none. Source: docs/adr (heap engine).
+ * Compiled for the kernel and for us. Threads: none. Source: docs/adr/0023.
  */
 #ifndef SAMPLER_BPF_HEAP_H
 #define SAMPLER_BPF_HEAP_H

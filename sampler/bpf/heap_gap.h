@@ -1,7 +1,7 @@
 /* How far it is to the next sample: the gap of a Poisson process, in integers.
  *
  * -ln(u) * rate for a uniform u of 32 bits. Compiled for the kernel, where there is no floating
- * point, and for us, so that its mean is tested. Threads: pure. Source: docs/adr (heap engine);
+ * point, and for us, so that its mean is tested. Threads: pure. Source: docs/adr/0023;
  * logarithm by repeated squaring, Knuth, The Art of Computer Programming 1.2.2 exercise 28 and
  * 4.1 (binary logarithm digit by digit).
  */
