@@ -95,7 +95,7 @@ struct error *heap_add_process(struct heap *heap, pid_t pid)
 {
     struct procfs_memory memory = {0};
 
-    CLEANUP(error_destroy) struct error *err = procfs_memory_read(pid, &memory);
+    CLEANUP(error_destroy) UNUSED struct error *err = procfs_memory_read(pid, &memory);
     return heap_probes_add_root(&heap->probes, pid, memory.anon_bytes);
 }
 

@@ -14,7 +14,7 @@ static void add_process(void *context, struct process *process)
     if (process->has_ended)
         return;
     CLEANUP(error_destroy)
-    struct error *err = procfs_memory_read((pid_t)process->pid, &memory);
+    UNUSED struct error *err = procfs_memory_read((pid_t)process->pid, &memory);
     sum->now_bytes += memory.rss_bytes;
     resident_add_peak(sum, memory.peak_rss_bytes);
 }

@@ -226,7 +226,7 @@ static int open_map_file(const struct process *process, bool *is_refused_ret)
 bool jit_map_is_refused(const struct process *process)
 {
     bool is_refused;
-    CLEANUP(close) int fd = open_map_file(process, &is_refused);
+    CLEANUP(close) UNUSED int fd = open_map_file(process, &is_refused);
 
     return is_refused;
 }
