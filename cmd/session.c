@@ -168,7 +168,7 @@ static void raise_priority(struct session *session)
 }
 
 /* Naming at the end takes CPU for long: it must not push the target aside. */
-static void restore_priority(struct session *session)
+void session_restore_priority(struct session *session)
 {
     if (session->has_raised_priority)
         (void)setpriority(PRIO_PROCESS, 0, session->old_nice);
@@ -587,7 +587,7 @@ static struct error *end_take(struct session *session, struct error *err)
                                                                 : drain(session, true);
     if (session->heap.is_open)
         engine_close(session->heap.context.engine); /* the target runs free while we name things */
-    restore_priority(session);
+    session_restore_priority(session);
     return err;
 }
 

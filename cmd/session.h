@@ -123,6 +123,9 @@ struct error *session_open(struct session *session,
 struct error *session_record(struct session *session, session_progress_fn *progress,
                              void *context) MUST_CHECK;
 
+/* Gives up the priority of recording: for what takes long and is not urgent. */
+void session_restore_priority(struct session *session);
+
 /* Names everything and completes the profile: comments, losses, checks. Returns: NULL or an error.
  */
 struct error *session_finish(struct session *session) MUST_CHECK;

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cmd/profile_file.h"
+#include "cmd/signals.h"
 
 bool snapshots_path(const char *path, unsigned number, char *path_ret, size_t path_bytes)
 {
@@ -74,8 +75,11 @@ static struct error *write_snapshot(struct session *session, const char *path)
 
 static _Noreturn void child_run(struct session *session, const char *path)
 {
-    struct error *err = write_snapshot(session, path);
+    struct error *err;
 
+    signals_forward_to(0);
+    session_restore_priority(session);
+    err = write_snapshot(session, path);
     if (err)
         log_warning("heap: no snapshot '%s': %s; no more are taken", path, err->message);
     _exit(err ? 1 : 0);
