@@ -180,7 +180,9 @@ def test_attach_sees_what_comes_and_leaves_nothing(cprofiler, keeper, tmp_path):
     with processes.running(command, stderr=subprocess.PIPE) as recorder:
         wait_until_recording(recorder)
         keeper.tell(b"k")
-        assert heap.end_recorder(recorder) == 0
+        recorder.send_signal(signal.SIGINT)
+        recorder.communicate(timeout=60)
+        assert recorder.returncode == 0
     assert heap.is_clean(keeper.process.pid)
     profile = Profile(file)
     flat = profile.flat("inuse_space")
