@@ -129,9 +129,7 @@ struct error *heap_follow(struct heap *heap)
 
 void heap_end(struct heap *heap, uint64_t command_cpu_ns)
 {
-    heap_budget_look(&heap->budget, &heap->probes, true);
-    if (command_cpu_ns)
-        heap_budget_set_cpu(&heap->budget, command_cpu_ns);
+    heap_budget_end(&heap->budget, &heap->probes, command_cpu_ns);
     heap_probes_let_go(&heap->probes);
     heap_sampler_counts(heap->context.engine->sampler, &heap->counts);
     heap->rate_bytes = heap_sampler_rate(heap->context.engine->sampler);
@@ -201,7 +199,7 @@ void heap_look(struct heap *heap)
         return;
     heap_sampler_counts(heap->context.engine->sampler, &heap->counts);
     adapt_rate(heap, &heap->counts);
-    if (!heap_budget_look(&heap->budget, &heap->probes, false))
+    if (!heap_budget_look(&heap->budget, &heap->probes))
         return;
     heap->budget.is_exceeded = true;
     log_warning("heap: the probes slow the target down by %.0f %%, more than %.3g %% for 3 s: they "

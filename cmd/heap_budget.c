@@ -63,6 +63,7 @@ void heap_budget_start(struct heap_budget *budget, const struct heap_probes *pro
     budget->last_ns = clock_monotonic_ns();
     budget->last_cpu_ns = sum_cpu_ns(probes);
     budget->last_trap_ns = trap_ns(budget, probes);
+    budget->first_trap_ns = budget->last_trap_ns;
 }
 
 /* CPU time in ns, to the ns: a tenth of a second has ten ticks only. */
@@ -108,35 +109,48 @@ struct error *heap_budget_admit(struct heap_budget *budget, const struct heap_pr
         100 * budget->limit);
 }
 
-bool heap_budget_look(struct heap_budget *budget, const struct heap_probes *probes, bool is_last)
+/* Reckons what was used and spent since the last look. */
+static void look(struct heap_budget *budget, const struct heap_probes *probes, uint64_t now_ns)
 {
-    uint64_t now_ns = clock_monotonic_ns();
-    uint64_t cpu_ns;
-    double traps_ns, used_ns;
+    uint64_t cpu_ns = sum_cpu_ns(probes);
+    double traps_ns = trap_ns(budget, probes);
+    double used_ns = (double)cpu_ns - (double)budget->last_cpu_ns;
+    double spent_ns = traps_ns - budget->last_trap_ns;
 
-    if (!is_last && now_ns - budget->last_ns < LOOK_INTERVAL_NS)
-        return false;
-    cpu_ns = sum_cpu_ns(probes);
-    if (is_last && cpu_ns < budget->last_cpu_ns)
-        return false; /* it has ended: how much it used since the last look nobody knows */
-    traps_ns = trap_ns(budget, probes);
-    used_ns = cpu_ns > budget->last_cpu_ns ? (double)(cpu_ns - budget->last_cpu_ns) : 0;
-    budget->cpu_ns += used_ns;
-    budget->trap_ns += traps_ns - budget->last_trap_ns;
-    budget->current =
-        used_ns < MIN_CPU_NS ? 0 : overhead_of(traps_ns - budget->last_trap_ns, used_ns);
     budget->last_ns = now_ns;
     budget->last_cpu_ns = cpu_ns;
     budget->last_trap_ns = traps_ns;
-    if (!is_last && budget->current > budget->worst)
+    budget->current = 0;
+    if (used_ns < 0)
+        return; /* one has ended: how much it used since the last look nobody knows */
+    budget->cpu_ns += used_ns;
+    budget->trap_ns += spent_ns;
+    if (used_ns >= MIN_CPU_NS)
+        budget->current = overhead_of(spent_ns, used_ns);
+}
+
+bool heap_budget_look(struct heap_budget *budget, const struct heap_probes *probes)
+{
+    uint64_t now_ns = clock_monotonic_ns();
+
+    if (now_ns - budget->last_ns < LOOK_INTERVAL_NS)
+        return false;
+    look(budget, probes, now_ns);
+    if (budget->current > budget->worst)
         budget->worst = budget->current;
     budget->num_over = budget->limit && budget->current > budget->limit ? budget->num_over + 1 : 0;
     return budget->num_over >= MAX_SECONDS_OVER;
 }
 
-void heap_budget_set_cpu(struct heap_budget *budget, uint64_t cpu_ns)
+void heap_budget_end(struct heap_budget *budget, const struct heap_probes *probes,
+                     uint64_t command_cpu_ns)
 {
-    budget->cpu_ns = (double)cpu_ns;
+    if (command_cpu_ns) {
+        budget->cpu_ns = (double)command_cpu_ns;
+        budget->trap_ns = trap_ns(budget, probes) - budget->first_trap_ns;
+    } else {
+        look(budget, probes, clock_monotonic_ns());
+    }
 }
 
 double heap_budget_overhead(const struct heap_budget *budget)

@@ -24,13 +24,14 @@ struct heap_budget {
     uint64_t last_ns; /* when it was looked at last */
     uint64_t last_cpu_ns;
     double last_trap_ns;
-    double cpu_ns;     /* of the target, since the start */
-    double trap_ns;    /* of that, spent in breakpoints */
-    double worst;      /* overhead of the worst second */
-    double current;    /* overhead of the last second */
-    unsigned num_over; /* seconds in a row above the limit */
-    bool is_exceeded;  /* for too long: the probes were let go */
-    double admitted;   /* overhead found before the recording; < 0: not looked at */
+    double first_trap_ns; /* before the start */
+    double cpu_ns;        /* of the target, since the start */
+    double trap_ns;       /* of that, spent in breakpoints */
+    double worst;         /* overhead of the worst second */
+    double current;       /* overhead of the last second */
+    unsigned num_over;    /* seconds in a row above the limit */
+    bool is_exceeded;     /* for too long: the probes were let go */
+    double admitted;      /* overhead found before the recording; < 0: not looked at */
 };
 
 /* Makes one. limit: share, 0: none. costs: copied. */
@@ -44,12 +45,14 @@ void heap_budget_start(struct heap_budget *budget, const struct heap_probes *pro
 struct error *heap_budget_admit(struct heap_budget *budget,
                                 const struct heap_probes *probes) MUST_CHECK;
 
-/* Looks at the overhead, when a second has passed since the last look or `is_last`.
+/* Looks at the overhead, when a second has passed since the last look.
  * Returns: true when it is too much for too long: the probes have to go. */
-bool heap_budget_look(struct heap_budget *budget, const struct heap_probes *probes, bool is_last);
+bool heap_budget_look(struct heap_budget *budget, const struct heap_probes *probes);
 
-/* Takes the CPU time of a command that has ended, with all its children, as the whole of it. */
-void heap_budget_set_cpu(struct heap_budget *budget, uint64_t cpu_ns);
+/* Takes the last look. command_cpu_ns: CPU time of a command that has ended, with all its children;
+ * 0: as /proc tells. */
+void heap_budget_end(struct heap_budget *budget, const struct heap_probes *probes,
+                     uint64_t command_cpu_ns);
 
 /* Tells the overhead of the whole recording, a share. */
 double heap_budget_overhead(const struct heap_budget *budget);

@@ -183,7 +183,7 @@ def test_attach_sees_what_comes_and_leaves_nothing(cprofiler, keeper, tmp_path):
         recorder.send_signal(signal.SIGINT)
         recorder.communicate(timeout=60)
         assert recorder.returncode == 0
-    assert heap.is_clean(keeper.process.pid)
+    assert heap.wait_until_clean(keeper.process.pid)
     profile = Profile(file)
     flat = profile.flat("inuse_space")
     assert flat["keep_more"] == 4 * MB and flat.get("keep_first", 0) == 0
@@ -205,7 +205,7 @@ def test_a_target_that_would_be_slowed_down_is_refused(cprofiler, keeper, tmp_pa
         assert_refused(done, "probes would slow the target down by", "the budget is 0.01 %", "--heap-mode growth")
         return True
     assert processes.wait_until(is_refused, 60)
-    assert heap.is_clean(keeper.process.pid) and keeper.process.poll() is None
+    assert heap.wait_until_clean(keeper.process.pid) and keeper.process.poll() is None
 
 
 def test_probes_over_the_budget_are_taken_away(cprofiler, workload, tmp_path):
