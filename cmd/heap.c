@@ -53,6 +53,15 @@ struct error *heap_init_recorder(const struct heap_settings *settings, struct st
     return profile_init_heap(&recorder->profile, table, rate_bytes);
 }
 
+/* Makes the profile one of allocations by count: the sampler can do no more here. */
+static struct error *init_by_count(const struct heap_context *context)
+{
+    uint64_t interval = heap_sampler_rate(context->engine->sampler);
+
+    profile_deinit(&context->recorder->profile);
+    return profile_init_heap_by_count(&context->recorder->profile, context->table, interval);
+}
+
 struct error *heap_init(struct heap *heap, const struct heap_context *context)
 {
     struct heap_costs costs;
@@ -63,6 +72,9 @@ struct error *heap_init(struct heap *heap, const struct heap_context *context)
     heap_probes_init(&heap->probes, context->target, context->engine->sampler,
                      context->follows_children);
     heap->is_open = true;
+    heap->is_by_count = heap_sampler_mechanism(context->engine->sampler) == HEAP_MECHANISM_COUNT;
+    if (heap->is_by_count)
+        RETURN_IF_ERROR(init_by_count(context));
     RETURN_IF_ERROR(heap_sampler_calibrate(context->engine->sampler, &costs));
     log_info("heap: a call of malloc costs %.0f ns, of free %.0f ns, %.0f ns more where it is "
              "stepped",
@@ -168,6 +180,9 @@ struct error *heap_add_sample(struct heap *heap, const struct sample *sample,
     };
 
     recorder_count(heap->context.recorder, sample, chain);
+    if (heap->is_by_count)
+        return heap_add_counted(&heap->context.recorder->profile, stack, label_set,
+                                sample->heap->size_bytes, sample->weight);
     return heap_add(&heap->context.recorder->profile, &heap->live, &row);
 }
 
@@ -266,6 +281,8 @@ struct error *heap_end_snapshot(struct heap *heap)
     CLEANUP(free) struct heap_rest *rests = NULL;
     size_t num_rests = 0;
 
+    if (heap->is_by_count)
+        return NULL;
     live_set_retain(&heap->live, heap->ids.ids, heap->ids.num_ids, time_ns);
     RETURN_IF_ERROR(heap_set_in_use(profile, &heap->live, time_ns));
     heap->in_use_bytes = profile_total(profile, HEAP_INUSE_SPACE);
@@ -347,9 +364,13 @@ struct error *heap_finish(struct heap *heap)
         (unsigned long long)counts->num_allocs, (unsigned long long)counts->alloc_bytes,
         (unsigned long long)counts->num_frees, (unsigned long long)counts->num_samples,
         (unsigned long long)counts->num_lost, (unsigned long long)counts->num_untracked));
+    if (heap->is_by_count)
+        RETURN_IF_ERROR(profile_add_comment(
+            profile, "sampled by count, without BPF: sums of bytes are biased and err widely where "
+                     "sizes differ; frees are not seen, so nothing is known to be in use"));
     if (heap->num_doublings)
-        RETURN_IF_ERROR(
-            profile_add_comment(profile, "distance of samples doubled %u times, to %llu bytes",
-                                heap->num_doublings, (unsigned long long)heap->rate_bytes));
+        RETURN_IF_ERROR(profile_add_comment(
+            profile, "distance of samples doubled %u times, to %llu %s", heap->num_doublings,
+            (unsigned long long)heap->rate_bytes, heap->is_by_count ? "calls" : "bytes"));
     return NULL;
 }

@@ -63,6 +63,7 @@ struct heap {
     uint32_t num_snapshots; /* numbered ones that were written */
     struct heap_rest rest;  /* of all processes, at the last snapshot */
     bool is_frozen;         /* the probes were let go: what is in use stays as of then */
+    bool is_by_count;       /* without BPF: one call in so many, and nothing known to be in use */
     bool is_open;
 };
 

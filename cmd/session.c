@@ -343,7 +343,7 @@ static struct error *limit_memory(struct session *session)
 
     for (size_t i = 0; i < session->num_recorders; i++)
         group.profiles[i] = &session->recorders[i].profile;
-    if (session->allocations) {
+    if (session->allocations && !session->heap.is_by_count) {
         group.heap = &session->allocations->profile;
         group.live = &session->heap.live;
     }

@@ -25,8 +25,12 @@ void summary_print_bytes(double num_bytes, FILE *stream)
 
 void summary_describe_heap(const struct session *session, char *text)
 {
-    snprintf(text, EVENTS_TEXT_BYTES, "one sample in %lld KB allocated",
-             (long long)session->allocations->profile.period / 1024);
+    long long period = session->allocations->profile.period;
+
+    if (session->heap.is_by_count)
+        snprintf(text, EVENTS_TEXT_BYTES, "one allocation in %lld", period);
+    else
+        snprintf(text, EVENTS_TEXT_BYTES, "one sample in %lld KB allocated", period / 1024);
 }
 
 /* Text without control characters: names come from the target. */
@@ -196,10 +200,13 @@ static void print_cost(const struct heap *heap, FILE *stream)
     if (budget->is_exceeded)
         fprintf(stream, "  probes taken away after 3 s over the budget, the profile is as of then: "
                         "--heap-budget none, or --heap-mode growth\n");
-    if (heap->num_doublings)
+    if (heap->num_doublings && heap->is_by_count)
+        fprintf(stream, "  more than 1000 samples a second: one in %llu calls at the end\n",
+                (unsigned long long)heap->rate_bytes);
+    else if (heap->num_doublings)
         fprintf(stream, "  more than 1000 samples a second: one in %llu KB at the end\n",
                 (unsigned long long)heap->rate_bytes / 1024);
-    if (heap->counts.num_lost)
+    if (heap->counts.num_lost && !heap->is_by_count)
         fprintf(stream, "  samples lost: raise --heap-rate\n");
 }
 
@@ -226,6 +233,36 @@ static void print_blind_spots(const struct heap *heap, FILE *stream)
     if (probes->sees_go)
         fprintf(stream, "  Go: its own heap does not use malloc: net/http/pprof, or --heap-mode "
                         "growth\n");
+}
+
+/* Without BPF: what was allocated, and why that is worse. */
+static struct error *print_counted(const struct session *session, FILE *stream)
+{
+    const struct heap *heap = &session->heap;
+    struct heap_top top = {0};
+    CLEANUP(error_destroy)
+    struct error *err =
+        compute_top(session, &session->allocations->profile, HEAP_ALLOC_SPACE, &top);
+    CLEANUP(free) struct top_row *rows UNUSED = top.rows;
+    char allocs[32], samples[32];
+
+    if (err)
+        return take_ptr(err);
+    fprintf(stream, "  heap: %s allocations of about ",
+            summary_group_digits(heap->counts.num_allocs, allocs));
+    summary_print_bytes((double)top.total, stream);
+    fprintf(stream, "; %s sampled, by %s\n",
+            summary_group_digits(session->allocations->num_samples, samples),
+            session->allocations->engine->info.engine);
+    fprintf(stream, "  biased: without BPF large allocations are seen no more often than "
+                    "small ones, and frees not at all: nothing is known to be in use\n");
+    if (heap->counts.num_unwatched)
+        fprintf(stream, "  %llu threads were not watched: without BPF no more than 16 are\n",
+                (unsigned long long)heap->counts.num_unwatched);
+    print_top(session, &top, "allocated top", stream);
+    print_cost(heap, stream);
+    print_blind_spots(heap, stream);
+    return NULL;
 }
 
 static struct error *print_probes(const struct session *session, FILE *stream)
@@ -303,6 +340,31 @@ static void print_cost_json(const struct session *session, FILE *stream)
             heap->probes.num_refused, heap->num_snapshots);
 }
 
+static struct error *print_counted_json(const struct session *session, FILE *stream)
+{
+    const struct recorder *recorder = session->allocations;
+    const struct heap_counts *counts = &session->heap.counts;
+    struct heap_top top = {0};
+    CLEANUP(error_destroy)
+    struct error *err = compute_top(session, &recorder->profile, HEAP_ALLOC_SPACE, &top);
+    CLEANUP(free) struct top_row *rows UNUSED = top.rows;
+
+    if (err)
+        return take_ptr(err);
+    fprintf(stream,
+            ",\"heap\":{\"mode\":\"count\",\"mechanism\":\"%s\",\"interval\":%lld,"
+            "\"last_interval\":%llu,\"allocations\":%llu,\"allocated_bytes\":%lld,"
+            "\"samples\":%llu,\"lost\":%llu,\"unwatched_threads\":%llu",
+            recorder->engine->info.engine, (long long)recorder->profile.period,
+            (unsigned long long)session->heap.rate_bytes, (unsigned long long)counts->num_allocs,
+            (long long)top.total, (unsigned long long)recorder->num_samples,
+            (unsigned long long)counts->num_lost, (unsigned long long)counts->num_unwatched);
+    print_cost_json(session, stream);
+    RETURN_IF_ERROR(print_top_json(session, &top, stream));
+    fputc('}', stream);
+    return NULL;
+}
+
 static struct error *print_probes_json(const struct session *session, FILE *stream)
 {
     const struct recorder *recorder = session->allocations;
@@ -329,14 +391,16 @@ static struct error *print_probes_json(const struct session *session, FILE *stre
 
 struct error *summary_print_heap(const struct session *session, FILE *stream)
 {
-    return session->growth        ? print_growth(session, stream)
-           : session->allocations ? print_probes(session, stream)
-                                  : NULL;
+    return session->growth             ? print_growth(session, stream)
+           : session->heap.is_by_count ? print_counted(session, stream)
+           : session->allocations      ? print_probes(session, stream)
+                                       : NULL;
 }
 
 struct error *summary_print_heap_json(const struct session *session, FILE *stream)
 {
-    return session->growth        ? print_growth_json(session, stream)
-           : session->allocations ? print_probes_json(session, stream)
-                                  : NULL;
+    return session->growth             ? print_growth_json(session, stream)
+           : session->heap.is_by_count ? print_counted_json(session, stream)
+           : session->allocations      ? print_probes_json(session, stream)
+                                       : NULL;
 }

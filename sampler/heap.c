@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@
 #include "base/procfs.h"
 #include "sampler/cpu_list.h"
 #include "sampler/heap_bpf.h"
+#include "sampler/heap_count.h"
 #include "sampler/heap_keeper.h"
 #include "sampler/heap_probes.h"
 #include "sampler/heap_processes.h"
@@ -45,6 +47,7 @@ struct sampler {
     struct heap_trial trial;
     struct heap_keeper *keeper;
     struct heap_processes processes;
+    struct heap_count *count; /* HEAP_MECHANISM_COUNT: does all; NULL: none */
     uint64_t rate_bytes;
     uint64_t limit_ns;    /* heap_sampler_set_limit(); 0: none */
     uint64_t num_dropped; /* entries of the table that we have taken out */
@@ -58,6 +61,7 @@ static void heap_destroy(struct sampler *sampler)
     if (!sampler)
         return;
     heap_keeper_stop(sampler->keeper);
+    heap_count_destroy(sampler->count);
     heap_processes_deinit(&sampler->processes);
     heap_programs_deinit(&sampler->programs);
     heap_bpf_destroy(sampler->bpf);
@@ -70,6 +74,17 @@ static void heap_destroy(struct sampler *sampler)
 }
 
 DEFINE_CLEANUP(heap_destroy, struct sampler *)
+
+/* Opens the mechanism that needs no BPF. */
+static struct error *open_count(struct sampler *sampler)
+{
+    RETURN_IF_ERROR(
+        heap_count_create(sampler->heap.stack_bytes, &sampler->trial.costs, &sampler->count));
+    sampler->heap.mechanism = HEAP_MECHANISM_COUNT;
+    sampler->trial.is_seccomp_safe = true; /* no return is caught */
+    sampler->options.hz = RING_HZ / 4;     /* its samples come through rings of their own */
+    return NULL;
+}
 
 /* Finds the first mechanism that works, or the one that was asked for. */
 static struct error *choose_mechanism(struct heap_options *heap, struct heap_trial *trial_ret)
@@ -168,6 +183,44 @@ static void take_options(struct sampler *sampler, const struct sampler_options *
     sampler->rate_bytes = sampler->heap.rate_bytes;
 }
 
+/* Opens what sets breakpoints: BPF, else what goes without. */
+static struct error *open_mechanism(struct sampler *sampler)
+{
+    CLEANUP(error_destroy) struct error *err = NULL;
+    CLEANUP(error_destroy) struct error *count_err = NULL;
+
+    if (sampler->heap.mechanism == HEAP_MECHANISM_COUNT)
+        return open_count(sampler);
+    err = choose_mechanism(&sampler->heap, &sampler->trial);
+    if (!err)
+        err = heap_bpf_create(sampler->heap.max_live, &sampler->bpf);
+    if (!err)
+        err = heap_programs_load(sampler->bpf, sampler->heap.mechanism, &sampler->programs);
+    if (!err)
+        err = heap_keeper_start(&sampler->programs, &sampler->keeper);
+    if (!err || sampler->heap.mechanism != HEAP_MECHANISM_AUTO ||
+        (err->kind != ERROR_PERMISSION && err->kind != ERROR_UNSUPPORTED))
+        return take_ptr(err);
+    count_err = open_count(sampler);
+    if (count_err)
+        return take_ptr(err); /* what would help with that is better */
+    log_warning("heap: no BPF (%s): allocations are sampled by count, and what is in use stays "
+                "unknown",
+                err->message);
+    return NULL;
+}
+
+/* Has its descriptor tell of samples by count, too. */
+static struct error *open_wait(struct sampler *sampler)
+{
+    int fd = heap_count_wait_fd(sampler->count);
+    struct epoll_event wanted = {.events = EPOLLIN, .data.fd = fd};
+
+    return epoll_ctl(sampler->rings.epoll_fd, EPOLL_CTL_ADD, fd, &wanted)
+               ? error_from_errno(errno, NULL, "can't wait for samples")
+               : NULL;
+}
+
 static struct error *heap_open(const struct sampler_options *options, struct sampler **sampler_ret)
 {
     CLEANUP(heap_destroy) struct sampler *sampler = calloc(1, sizeof(*sampler));
@@ -183,12 +236,9 @@ static struct error *heap_open(const struct sampler_options *options, struct sam
         return error_create(ERROR_USAGE, NULL, "the distance of samples is at most 16 GiB");
     take_options(sampler, options);
     perf_event_raise_nofile();
-    RETURN_IF_ERROR(choose_mechanism(&sampler->heap, &sampler->trial));
-    RETURN_IF_ERROR(heap_bpf_create(sampler->heap.max_live, &sampler->bpf));
-    RETURN_IF_ERROR(heap_programs_load(sampler->bpf, sampler->heap.mechanism, &sampler->programs));
-    RETURN_IF_ERROR(heap_keeper_start(&sampler->programs, &sampler->keeper));
+    RETURN_IF_ERROR(open_mechanism(sampler));
     RETURN_IF_ERROR(open_rings(sampler));
-    RETURN_IF_ERROR(open_outputs(sampler));
+    RETURN_IF_ERROR(sampler->count ? open_wait(sampler) : open_outputs(sampler));
     RETURN_IF_ERROR(join_rings(sampler));
     *sampler_ret = take_ptr(sampler);
     return NULL;
@@ -206,6 +256,10 @@ static struct error *heap_attach(struct sampler *sampler, pid_t pid, pid_t tid)
 void heap_sampler_set_sampling(struct sampler *sampler, bool is_on)
 {
     sampler->is_sampling = is_on;
+    if (sampler->count) {
+        heap_count_set_sampling(sampler->count, is_on);
+        return;
+    }
     heap_bpf_set_rate(sampler->bpf, is_on ? sampler->rate_bytes : 0);
 }
 
@@ -277,11 +331,13 @@ static struct error *heap_drain(struct sampler *sampler, bool final, event_handl
     if (!final && sampler->limit_ns && sampler->limit_ns < limit_ns)
         limit_ns = sampler->limit_ns;
     *num_samples_ret = perf_merge_drain(&sampler->merge, limit_ns, &sink);
-    if (!sampler->is_alone && heap_keeper_is_gone(sampler->keeper)) {
+    if (sampler->keeper && !sampler->is_alone && heap_keeper_is_gone(sampler->keeper)) {
         sampler->is_alone = true;
         log_warning("our process that holds the breakpoints was killed: allocations are not seen "
                     "any more");
     }
+    if (sampler->count)
+        *num_samples_ret += heap_count_drain(sampler->count, limit_ns, handler, context);
     if (final)
         deliver_untold_loss(sampler, &sink);
     return NULL;
@@ -383,6 +439,8 @@ struct error *heap_sampler_probe(struct sampler *sampler, pid_t pid, int module_
                     "off: its memory in use stays unknown",
                     (int)pid);
     RETURN_IF_ERROR(check_process(pid));
+    if (sampler->count)
+        return heap_count_probe(sampler->count, pid, module_fd, sites, num_sites);
     RETURN_IF_ERROR(heap_processes_get(&sampler->processes, pid, &number));
     for (size_t i = 0; i < num_sites; i++)
         RETURN_IF_ERROR(make_probe(sampler, number, entry_only, &sites[i], &probes[i]));
@@ -393,19 +451,28 @@ void heap_sampler_forget(struct sampler *sampler, pid_t pid, bool keeps_live)
 {
     uint32_t number = heap_processes_remove(&sampler->processes, pid, !keeps_live);
 
-    if (number)
+    if (sampler->count)
+        heap_count_forget(sampler->count, pid);
+    else if (number)
         heap_keeper_drop(sampler->keeper, number);
 }
 
 void heap_sampler_let_go(struct sampler *sampler)
 {
-    heap_keeper_drop_all(sampler->keeper);
+    if (sampler->count)
+        heap_count_let_go(sampler->count);
+    else
+        heap_keeper_drop_all(sampler->keeper);
 }
 
 void heap_sampler_counts(const struct sampler *sampler, struct heap_counts *counts_ret)
 {
     struct heap_bpf_cpu sum;
 
+    if (sampler->count) {
+        heap_count_counts(sampler->count, counts_ret);
+        return;
+    }
     heap_bpf_count(sampler->bpf, &sum);
     *counts_ret = (struct heap_counts){
         .num_allocs = sum.num_allocs,
@@ -463,7 +530,8 @@ void heap_live_deinit(struct heap_live *live)
 struct error *heap_sampler_live(struct sampler *sampler, struct heap_live *live_ret)
 {
     struct reading reading = {.sampler = sampler};
-    struct error *err = heap_bpf_visit_live(sampler->bpf, note_live, &reading);
+    struct error *err = sampler->count ? NULL /* nothing is known to be in use */
+                                       : heap_bpf_visit_live(sampler->bpf, note_live, &reading);
 
     if (!err && reading.is_short_of_memory)
         err = &error_no_memory;
@@ -479,12 +547,16 @@ struct error *heap_sampler_live(struct sampler *sampler, struct heap_live *live_
 
 uint64_t heap_sampler_rate(const struct sampler *sampler)
 {
+    if (sampler->count)
+        return heap_count_interval(sampler->count);
     return sampler->rate_bytes;
 }
 
 void heap_sampler_double_rate(struct sampler *sampler)
 {
-    if (sampler->rate_bytes > HEAP_MAX_RATE_BYTES / 2)
+    if (sampler->count)
+        heap_count_double_interval(sampler->count);
+    if (sampler->count || sampler->rate_bytes > HEAP_MAX_RATE_BYTES / 2)
         return;
     sampler->rate_bytes *= 2;
     heap_sampler_set_sampling(sampler, sampler->is_sampling);
@@ -504,6 +576,10 @@ struct error *heap_sampler_calibrate(struct sampler *sampler, struct heap_costs 
 {
     struct heap_trial trial;
 
+    if (sampler->count) {
+        *costs_ret = sampler->trial.costs;
+        return NULL;
+    }
     RETURN_IF_ERROR(heap_trial_run(sampler->heap.mechanism, &trial));
     *costs_ret = trial.costs;
     return NULL;

@@ -10,6 +10,9 @@
  *
  * The stack of a sample is taken at the return: the allocator's own frames are gone, its leaf is
  * the caller (regs[SAMPLE_REG_IP] and pc are one less than the return address, as every caller is).
+ * Where BPF is refused there is HEAP_MECHANISM_COUNT: one call in so many is an EVENT_SAMPLE, whose
+ * heap->rate_bytes is 0 and whose weight is the calls that it stands for; frees are not seen, and
+ * nothing is known to be in use (sampler/heap_count.h).
  * Not here: which functions to probe and where (target/allocator.h, sampler/probe_site.h), what a
  * sample stands for (profile/live_set.h).
  * Ownership: the caller owns the sampler. Everything in the kernel hangs on descriptors of a
@@ -39,6 +42,7 @@ enum heap_mechanism {
     HEAP_MECHANISM_SESSION, /* one multi-uprobe link; the return is caught where asked (6.13) */
     HEAP_MECHANISM_MULTI,   /* two such links: every return is caught (6.6) */
     HEAP_MECHANISM_PERF,    /* two perf events for each function (5.10) */
+    HEAP_MECHANISM_COUNT,   /* without BPF: by count, of few threads, calls alone */
 };
 
 /* What is special about this engine; sampler_options.heap. Of the other options it uses
@@ -83,6 +87,7 @@ struct heap_counts {
     uint64_t num_lost;      /* samples that found no room there */
     uint64_t num_untracked; /* samples that found no room in the table: never in use */
     uint64_t num_live;      /* entries of the table, about */
+    uint64_t num_unwatched; /* threads at a time that HEAP_MECHANISM_COUNT had no event for */
 };
 
 /* Reads the counts. */
@@ -104,7 +109,8 @@ struct error *heap_sampler_live(struct sampler *sampler, struct heap_live *live_
 /* Turns sampling on or off; off, calls are still counted. Starts off. */
 void heap_sampler_set_sampling(struct sampler *sampler, bool is_on);
 
-/* Tells the mean distance of samples that are drawn now. */
+/* Tells the mean distance of samples that are drawn now, in bytes; with HEAP_MECHANISM_COUNT, in
+ * calls. */
 uint64_t heap_sampler_rate(const struct sampler *sampler);
 
 /* Doubles that distance, up to HEAP_MAX_RATE_BYTES, for samples drawn from now on; each sample
@@ -118,7 +124,7 @@ void heap_sampler_set_limit(struct sampler *sampler, uint64_t time_ns);
 /* Tells how breakpoints are set; never HEAP_MECHANISM_AUTO. */
 enum heap_mechanism heap_sampler_mechanism(const struct sampler *sampler);
 
-/* Tells its name: "session uprobes", "multi uprobes", "perf uprobes". */
+/* Tells its name: "session uprobes", "multi uprobes", "perf uprobes", "perf uprobes by count". */
 const char *heap_mechanism_name(enum heap_mechanism mechanism);
 
 /* What a hit costs the target here. */

@@ -41,7 +41,8 @@ struct link_multi {
 
 const char *heap_mechanism_name(enum heap_mechanism mechanism)
 {
-    static const char *const names[] = {"auto", "session uprobes", "multi uprobes", "perf uprobes"};
+    static const char *const names[] = {"auto", "session uprobes", "multi uprobes", "perf uprobes",
+                                        "perf uprobes by count"};
 
     return names[mechanism];
 }

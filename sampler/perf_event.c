@@ -20,6 +20,7 @@
 #define CAPABILITY_SYS_ADMIN 21 /* capabilities(7), linux/capability.h */
 #define CAPABILITY_PERFMON 38
 #define NS_PER_S 1000000000u
+#define UPROBE_TYPE "/sys/bus/event_source/devices/uprobe/type"
 
 /* What all our events have in common. */
 static void attr_init(struct perf_event_attr *attr, uint64_t config)
@@ -122,6 +123,28 @@ void perf_event_attr_bpf_output(uint32_t stack_bytes, struct perf_event_attr *at
         attr->sample_stack_user = stack_bytes;
     }
     attr->watermark = 1; /* the ring decides when we are woken */
+}
+
+struct error *perf_event_attr_uprobe(uint32_t stack_bytes, struct perf_event_attr *attr)
+{
+    CLEANUP(error_destroy) struct error *err = NULL;
+    CLEANUP(free) char *text = NULL;
+
+    err = file_read_all(AT_FDCWD, UPROBE_TYPE, 4096, &text, NULL);
+    if (err)
+        return error_create(ERROR_UNSUPPORTED, "use a kernel with CONFIG_UPROBE_EVENTS",
+                            "this kernel has no perf events on uprobes");
+    attr_init(attr, 0);
+    attr->type = (uint32_t)strtoul(text, NULL, 10);
+    attr->sample_type =
+        (PERF_RECORD_SAMPLE_TYPE & ~(uint64_t)PERF_SAMPLE_PERIOD) | PERF_SAMPLE_REGS_USER;
+    attr->sample_regs_user = PERF_RECORD_USER_REGS;
+    if (stack_bytes) {
+        attr->sample_type |= PERF_SAMPLE_STACK_USER;
+        attr->sample_stack_user = stack_bytes;
+    }
+    attr->watermark = 1; /* the ring decides when we are woken */
+    return NULL;
 }
 
 static int open_with(const struct perf_event_attr *attr, int whom, int cpu, unsigned long flags)

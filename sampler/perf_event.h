@@ -41,6 +41,11 @@ void perf_event_attr_owner(struct perf_event_attr *attr);
  * `stack_bytes` of user stack, with what the program tells as PERF_SAMPLE_RAW. Enabled at once. */
 void perf_event_attr_bpf_output(uint32_t stack_bytes, struct perf_event_attr *attr);
 
+/* Fills `attr` for a breakpoint (uprobe) in a file, once file and offset are set (config1,
+ * config2): user registers and `stack_bytes` of user stack, one hit in sample_period. Enabled at
+ * once. Returns: NULL; ERROR_UNSUPPORTED when this kernel has no such events. */
+struct error *perf_event_attr_uprobe(uint32_t stack_bytes, struct perf_event_attr *attr) MUST_CHECK;
+
 /* perf_event_open(2), close-on-exec, no group. pid, cpu: as there (-1: every task, every CPU).
  * Returns: the descriptor, or a negative errno value. */
 int perf_event_open(const struct perf_event_attr *attr, pid_t pid, int cpu);

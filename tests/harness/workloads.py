@@ -53,6 +53,7 @@ TABLE = {
     "heap-new": ("heap_new.cc", [], [], None),
     "heap-churn": ("heap_churn.c", [], [], None),
     "heap-pairs": ("heap_pairs.c", [], [], None),
+    "heap-calls": ("heap_calls.c", [], [], None),
     "redis-leak.so": ("redis_leak.c", ["-shared", "-fPIC"], [], None),
     "sqlite-leak": ("sqlite_leak.c", ["-l:libsqlite3.so.0"], [], None),
     "bits32": ("bits32.c", ["-m32", "-nostdlib", "-static", "-ffreestanding", "-fno-pie", "-no-pie",
