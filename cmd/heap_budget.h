@@ -23,22 +23,22 @@ struct heap_budget {
     struct heap_costs costs;
     uint64_t last_ns; /* when it was looked at last */
     uint64_t last_cpu_ns;
-    double last_trap_ns;
-    double first_trap_ns; /* before the start */
-    double cpu_ns;        /* of the target, since the start */
-    double trap_ns;       /* of that, spent in breakpoints */
-    double worst;         /* overhead of the worst second */
-    double current;       /* overhead of the last second */
-    unsigned num_over;    /* seconds in a row above the limit */
-    bool is_exceeded;     /* for too long: the probes were let go */
-    double admitted;      /* overhead found before the recording; < 0: not looked at */
+    struct heap_counts last_counts;
+    double unmatched_ns; /* spent in breakpoints when the CPU time of the target was not known */
+    double cpu_ns;       /* of the target, since the start */
+    double trap_ns;      /* of that, spent in breakpoints */
+    double worst;        /* overhead of the worst second */
+    double current;      /* overhead of the last second */
+    unsigned num_over;   /* seconds in a row above the limit */
+    bool is_exceeded;    /* for too long: the probes were let go */
+    double admitted;     /* overhead found before the recording; < 0: not looked at */
 };
 
 /* Makes one. limit: share, 0: none. costs: copied. */
 void heap_budget_init(struct heap_budget *budget, double limit, const struct heap_costs *costs);
 
 /* Notes where the counts stand: from here on it is reckoned. */
-void heap_budget_start(struct heap_budget *budget, const struct heap_probes *probes);
+void heap_budget_start(struct heap_budget *budget, struct heap_probes *probes);
 
 /* Counts for a tenth of a second what the probed processes call, and predicts the overhead.
  * Returns: NULL; ERROR_FAILED with the number and what to do when it is above the limit. */
@@ -47,11 +47,11 @@ struct error *heap_budget_admit(struct heap_budget *budget,
 
 /* Looks at the overhead, when a second has passed since the last look.
  * Returns: true when it is too much for too long: the probes have to go. */
-bool heap_budget_look(struct heap_budget *budget, const struct heap_probes *probes);
+bool heap_budget_look(struct heap_budget *budget, struct heap_probes *probes);
 
 /* Takes the last look. command_cpu_ns: CPU time of a command that has ended, with all its children;
  * 0: as /proc tells. */
-void heap_budget_end(struct heap_budget *budget, const struct heap_probes *probes,
+void heap_budget_end(struct heap_budget *budget, struct heap_probes *probes,
                      uint64_t command_cpu_ns);
 
 /* Tells the overhead of the whole recording, a share. */

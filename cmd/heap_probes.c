@@ -343,6 +343,8 @@ static struct error *probe_part(struct heap_probes *probes, struct heap_process 
     RETURN_IF_ERROR(err);
     log_info("heap: probed %zu functions of %s in process %u", part->sites.num_sites,
              part->module->path, process->pid);
+    if (process->num_parts == 0 && ++probes->num_alive > probes->most_alive)
+        probes->most_alive = probes->num_alive;
     probes->num_probed += !process->was_probed;
     process->was_probed = true;
     part->num_processes++;
@@ -389,6 +391,7 @@ static struct error *follow_process(struct heap_probes *probes, struct heap_proc
     if (process->has_other_program && contradicts(probes, process, plan)) {
         heap_sampler_forget(probes->sampler, (pid_t)process->pid, false);
         process->num_parts = 0;
+        probes->num_alive--;
     }
     process->has_other_program &= plan->num_parts == 0;
     return probe_plan(probes, process, plan);
@@ -489,6 +492,7 @@ static void note_end(struct heap_probes *probes, struct heap_process *process, u
     if (!probes->has_let_go)
         heap_sampler_forget(probes->sampler, (pid_t)process->pid, process->is_root);
     process->has_ended = true;
+    probes->num_alive -= process->num_parts > 0;
     if (!process->is_root)
         *drop_ret = process->pid;
 }

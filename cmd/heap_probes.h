@@ -75,6 +75,8 @@ struct heap_probes {
     size_t num_plans, plans_capacity;
     uint32_t *dirty; /* numbers of the processes to be looked at */
     size_t num_dirty, dirty_capacity;
+    size_t num_alive;   /* processes that have breakpoints and live */
+    size_t most_alive;  /* the most of them since heap_budget looked last */
     size_t num_probed;  /* processes with breakpoints, now or before */
     size_t num_refused; /* processes that the kernel refused breakpoints in, or not all */
     char *refusal;      /* why the first of them */

@@ -10,6 +10,7 @@
 
 #define NUM_TOP 3
 #define GROWTH_COLUMN 1
+#define MAX_OVERHEAD 10.0 /* beyond, a number tells nothing */
 
 void summary_print_bytes(double num_bytes, FILE *stream)
 {
@@ -189,7 +190,9 @@ static void print_cost(const struct heap *heap, FILE *stream)
     const struct heap_budget *budget = &heap->budget;
 
     fprintf(stream, "  probes cost the target %.2f s CPU", budget->trap_ns / 1e9);
-    if (heap_budget_overhead(budget) > 0)
+    if (heap_budget_overhead(budget) >= MAX_OVERHEAD)
+        fprintf(stream, ", over %.0f %%", 100 * MAX_OVERHEAD);
+    else if (heap_budget_overhead(budget) > 0)
         fprintf(stream, ", %.1f %%", 100 * heap_budget_overhead(budget));
     if (budget->limit)
         fprintf(stream, " (budget %.3g %%)", 100 * budget->limit);
