@@ -116,7 +116,7 @@ static void task_destroy(struct heap_count *count, struct task *task)
     struct heap_links links = {0};
 
     events_take(count, task, &links);
-    heap_links_close_later(&links);
+    heap_links_close_later(&links, NULL);
     perf_ring_deinit(&task->ring);
     free(task->events);
     free(task);
@@ -306,7 +306,7 @@ static struct error *try_one(struct heap_count *count, void (*function)(void), s
         return error_create(ERROR_UNSUPPORTED, NULL, "breakpoints of perf events are not hit here");
     RETURN_IF_ERROR(array_reserve(&links.fds, &links.capacity, 1, sizeof(*links.fds)));
     links.fds[links.num_fds++] = take_fd(&fd);
-    heap_links_close_later(&links);
+    heap_links_close_later(&links, NULL);
     return NULL;
 }
 

@@ -57,6 +57,7 @@ struct state {
     int parent_fd;     /* pidfd of the process that it is for, or -1 */
     struct kept *kept; /* in no order */
     size_t num_kept, capacity;
+    size_t num_closing; /* threads that close links, atomic */
     struct heap_probe probes[MAX_PROBES];
 };
 
@@ -92,12 +93,13 @@ static void drop(struct state *state, uint32_t number)
     for (size_t i = 0; i < state->num_kept; i++) {
         if (state->kept[i].number != number)
             continue;
-        heap_links_close_later(&state->kept[i].links);
+        heap_links_close_later(&state->kept[i].links, &state->num_closing);
         state->kept[i] = state->kept[--state->num_kept];
         return;
     }
 }
 
+/* Takes all away, and waits for what is on its way. */
 static void drop_all(struct state *state)
 {
     struct heap_links all = {0};
@@ -109,6 +111,8 @@ static void drop_all(struct state *state)
     }
     state->num_kept = 0;
     heap_links_close(&all);
+    while (__atomic_load_n(&state->num_closing, __ATOMIC_ACQUIRE) > 0)
+        usleep(1000);
 }
 
 /* Waits for the next request. Returns: false when our side is gone. Its end is seen by itself, too:
@@ -166,8 +170,7 @@ static bool send_answer(const struct state *state, const struct error *err)
     return send(state->fd, &answer, sizeof(answer), MSG_NOSIGNAL) == sizeof(answer);
 }
 
-/* Does as it is told until our side is gone; then the kernel closes all that is left, which it does
- * well: a process that ends by itself has no signal pending. */
+/* Does as it is told until our side is gone. */
 static void serve(struct state *state)
 {
     struct request request = {0};
@@ -242,6 +245,7 @@ static _Noreturn void run_keeper(const struct heap_programs *programs, int fd, p
     leave_our_life(&state);
     if (getppid() == parent)
         serve(&state);
+    drop_all(&state);
     _exit(0);
 }
 

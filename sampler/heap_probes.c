@@ -221,7 +221,8 @@ bool heap_links_move(struct heap_links *from, struct heap_links *to)
 /* Descriptors that closing threads share. */
 struct closing {
     struct heap_links links;
-    size_t num_taken; /* atomic */
+    size_t num_taken;    /* atomic */
+    size_t *num_closing; /* heap_links_close_later() */
 };
 
 static void *close_some(void *argument)
@@ -280,20 +281,27 @@ void heap_links_close(struct heap_links *links)
 static void *close_all_alone(void *argument)
 {
     struct closing *closing = argument;
+    size_t *num_closing = closing->num_closing;
 
     close_all(closing);
     free(closing);
+    if (num_closing)
+        __atomic_sub_fetch(num_closing, 1, __ATOMIC_RELEASE);
     return NULL;
 }
 
-void heap_links_close_later(struct heap_links *links)
+void heap_links_close_later(struct heap_links *links, size_t *num_closing)
 {
     struct closing *closing = links->num_fds ? malloc(sizeof(*closing)) : NULL;
     pthread_t thread;
 
     if (closing)
-        *closing = (struct closing){.links = *links};
+        *closing = (struct closing){.links = *links, .num_closing = num_closing};
+    if (num_closing)
+        __atomic_add_fetch(num_closing, 1, __ATOMIC_RELAXED);
     if (!closing || start_thread(close_all_alone, closing, &thread)) {
+        if (num_closing)
+            __atomic_sub_fetch(num_closing, 1, __ATOMIC_RELAXED);
         free(closing);
         heap_links_close(links);
         return;

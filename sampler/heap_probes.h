@@ -64,7 +64,8 @@ bool heap_links_move(struct heap_links *from, struct heap_links *to);
  * together not much more. Empties the list. */
 void heap_links_close(struct heap_links *links);
 
-/* The same without waiting. */
-void heap_links_close_later(struct heap_links *links);
+/* The same without waiting. num_closing: counted up until it is done, atomically, where that is not
+ * NULL. A process must not end before: its threads die by SIGKILL then, and see heap_keeper.h. */
+void heap_links_close_later(struct heap_links *links, size_t *num_closing);
 
 #endif

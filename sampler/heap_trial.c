@@ -186,7 +186,7 @@ struct child {
     int fd;
 };
 
-static void child_deinit(struct child *child)
+static void end_child(struct child *child)
 {
     if (child->fd >= 0)
         close(child->fd);
@@ -195,9 +195,10 @@ static void child_deinit(struct child *child)
         while (waitpid(child->pid, NULL, __WALL) < 0 && errno == EINTR)
             ;
     }
+    *child = (struct child){0, -1};
 }
 
-DEFINE_CLEANUP(child_deinit, struct child *)
+DEFINE_CLEANUP(end_child, struct child *)
 
 static struct error *start_child(bool with_filter, struct child *child_ret)
 {
@@ -300,7 +301,7 @@ static struct error *try_once(enum heap_mechanism mechanism, bool with_filter,
 {
     CLEANUP(heap_bpf_destroy) struct heap_bpf *bpf = NULL;
     struct child child = {0, -1};
-    CLEANUP(child_deinit) UNUSED struct child *child_guard = &child;
+    CLEANUP(end_child) UNUSED struct child *child_guard = &child;
     struct heap_programs programs = {.call_fd = -1, .return_fd = -1};
     struct heap_links links = {0};
     struct heap_probe probes[3];
@@ -315,7 +316,8 @@ static struct error *try_once(enum heap_mechanism mechanism, bool with_filter,
     heap_programs_deinit(&programs);
     if (!err)
         err = watch_child(bpf, mechanism, &child, report_ret, is_killed_ret);
-    heap_links_close_later(&links);
+    end_child(&child); /* with its memory the breakpoints are gone: closing has little to do */
+    heap_links_close_later(&links, NULL);
     return err;
 }
 

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <sys/syscall.h>
 
+#include "base/procfs.h"
 #include "heap_target.h"
 #include "profile/loss.h"
 #include "sampler/heap.h"
@@ -537,6 +538,51 @@ static UNUSED void our_sudden_death_leaves_no_breakpoint(void **state)
     assert_true(heap_child_step(&child));
     close(fds[0]);
     assert_int_equal(heap_child_end(&child), 0);
+}
+
+/* Finds the child of ours that holds the breakpoints. */
+static inline pid_t find_keeper(void)
+{
+    pid_t *pids;
+    size_t num_pids;
+    pid_t found = 0;
+
+    assert_null(procfs_list_ids("/proc", &pids, &num_pids));
+    for (size_t i = 0; i < num_pids; i++) {
+        struct procfs_stat stat;
+        struct error *err = procfs_stat_read(pids[i], &stat);
+
+        if (!err && stat.ppid == getpid() && !strcmp(stat.comm, "breakpoints"))
+            found = pids[i];
+        error_destroy(err);
+    }
+    free(pids);
+    return found;
+}
+
+static UNUSED void the_end_of_the_keeper_is_told(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct heap_child child = heap_child_start(&fixture->libc, allocate_and_free);
+    struct sampler *sampler;
+    uint8_t before[32];
+    struct error *err;
+
+    read_code(fixture, child.pid, before);
+    sampler = open_on(fixture, &child);
+    assert_int_equal(kill(find_keeper(), SIGKILL), 0);
+    await_code(fixture, child.pid, before);
+    err = heap_sampler_probe(sampler, child.pid, fixture->libc.fd, fixture->libc.sites, 4);
+    assert_non_null(err);
+    assert_int_equal(err->kind, ERROR_FAILED);
+    error_destroy(err);
+    drain(sampler, false); /* warns */
+    heap_sampler_forget(sampler, child.pid, false);
+    heap_sampler_let_go(sampler);
+    assert_true(heap_child_step(&child));
+    assert_int_equal(num_live(sampler), 0);
+    assert_int_equal(heap_child_end(&child), 0);
+    sampler_heap.destroy(sampler);
 }
 
 /* Step 0 forbids all system calls but the few that the test needs. */
