@@ -158,8 +158,12 @@ static void print_stack_remedy(const struct session *session, FILE *stream)
         if (session->primary->profile.loss.counts[remedies[i].kind] >
             session->primary->profile.loss.counts[remedies[worst].kind])
             worst = i;
-    if (session->primary->profile.loss.counts[remedies[worst].kind])
-        fprintf(stream, "  incomplete stacks: mostly %s\n", remedies[worst].remedy);
+    if (!session->primary->profile.loss.counts[remedies[worst].kind])
+        return;
+    fprintf(stream, "  incomplete stacks: mostly %s\n",
+            session->allocations && session->cpu && remedies[worst].kind == LOSS_NO_MAPPING
+                ? "calls of the allocator whose return a breakpoint catches (--heap beside it)"
+                : remedies[worst].remedy);
 }
 
 /* Why it was ptrace, and what that means. */
