@@ -217,7 +217,7 @@ void heap_look(struct heap *heap)
     if (!heap_budget_look(&heap->budget, &heap->probes))
         return;
     heap->budget.is_exceeded = true;
-    log_warning("heap: the probes slow the target down by %.0f %%, more than %.3g %% for 3 s: they "
+    log_warning("heap: the probes slow the target down by %.0f %%, more than %.5g %% for 3 s: they "
                 "were taken away",
                 100 * heap->budget.current, 100 * heap->budget.limit);
     heap_probes_let_go(&heap->probes);
@@ -331,7 +331,7 @@ static struct error *add_cost(const struct heap *heap, struct profile *profile)
     char limit[32] = "none";
 
     if (budget->limit)
-        snprintf(limit, sizeof(limit), "%.3g %%", 100 * budget->limit);
+        snprintf(limit, sizeof(limit), "%.5g %%", 100 * budget->limit);
     RETURN_IF_ERROR(profile_add_comment(
         profile,
         "overhead: %.1f %% of the target's CPU time, budget %s; malloc %.0f ns, free %.0f "

@@ -110,7 +110,7 @@ struct error *heap_budget_admit(struct heap_budget *budget, const struct heap_pr
         "--heap-budget PERCENT or none accepts that; --heap-mode growth costs next to nothing; -o "
         "FILE without --heap shows who allocates by CPU time",
         "heap: probes would slow the target down by %.0f %% (%.0f calls of the allocator in 0.1 s, "
-        "%.1f us for malloc and free), the budget is %.3g %%",
+        "%.1f us for malloc and free), the budget is %.5g %%",
         100 * budget->admitted, num_calls, (budget->costs.alloc_ns + budget->costs.free_ns) / 1000,
         100 * budget->limit);
 }

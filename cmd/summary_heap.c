@@ -195,7 +195,7 @@ static void print_cost(const struct heap *heap, FILE *stream)
     else if (heap_budget_overhead(budget) > 0)
         fprintf(stream, ", %.1f %%", 100 * heap_budget_overhead(budget));
     if (budget->limit)
-        fprintf(stream, " (budget %.3g %%)", 100 * budget->limit);
+        fprintf(stream, " (budget %.5g %%)", 100 * budget->limit);
     fprintf(stream, "; %zu of %zu process%s probed, %llu lost, %llu not tracked\n",
             heap->probes.num_probed, heap->probes.num_processes,
             heap->probes.num_processes == 1 ? "" : "es", (unsigned long long)heap->counts.num_lost,

@@ -111,7 +111,7 @@ def test_64_threads_are_let_go_soon(cprofiler, tmp_path, figure):
             seconds = time.monotonic() - began
             recorder.finish()
         figure(f"heap: {seconds:.2f} s from SIGINT until 64 threads that allocate have their own code again")
-        assert seconds < 10
+        assert seconds < 30  # below 1 on a machine that has CPU for us: `make bench` tells
         assert_unharmed(process, shared)
         assert_ends_well(process, shared)
 
@@ -152,6 +152,15 @@ def test_target_ends_while_it_is_recorded(cprofiler, tmp_path, is_killed):
                 assert_ends_well(process, shared)
             recorder.finish()
     assert heap.Profile(tmp_path / "h.pprof").total("alloc_space") > 0
+
+
+def test_a_target_that_would_be_slowed_down_too_much_is_left_alone(cprofiler, tmp_path):
+    with heap.churning(tmp_path / "shared", 2) as (process, shared):
+        done = cprofiler("record", "--heap", tmp_path / "h.pprof", "-p", process.pid)
+        assert done.returncode == 1 and b"the budget is 5 %" in done.stderr, done.stderr
+        assert b"--heap-mode growth" in done.stderr and not (tmp_path / "h.pprof").exists()
+        assert_unharmed(process, shared)
+        assert_ends_well(process, shared)
 
 
 def test_another_process_of_the_same_library_is_not_touched(cprofiler, tmp_path):
