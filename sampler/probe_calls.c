@@ -8,6 +8,7 @@
 
 #include "base/array.h"
 #include "base/cleanup.h"
+#include "sampler/probe_frames.h"
 #include "sampler/x86_insn.h"
 #include "target/allocator_names.h"
 
@@ -17,6 +18,8 @@
 #define MAX_STUB_LOOKS 16384 /* targets of calls that are looked at: each costs a pread */
 #define MAX_CALLS 4096
 #define STUB_BYTES 16
+#define MAX_INTERNAL_BYTES 4096 /* glibc's _mid_memalign has 700 */
+#define MAX_INTERNAL_LOOKS 64   /* each may walk through the symbol table */
 
 /* A place in the GOT that is filled with the address of an allocator's function. */
 struct slot {
@@ -32,6 +35,7 @@ struct scan {
     struct slot *slots;
     size_t num_slots, slots_capacity;
     size_t num_stub_looks;
+    size_t num_internal_looks;
     size_t from;
 };
 
@@ -178,23 +182,22 @@ static const struct slot *slot_at(const struct scan *scan, uint64_t elf_addr)
     return bsearch(&key, scan->slots, scan->num_slots, sizeof(key), slot_compare);
 }
 
-static struct error *call_add(struct scan *scan, size_t to, enum allocator_role role, bool is_jump)
+static struct error *call_add(struct scan *scan, const struct probe_call *added)
 {
     struct probe_calls *calls = scan->calls;
 
-    if ((to == scan->from && is_jump) || calls->num_calls >= MAX_CALLS)
+    if ((added->to == added->from && added->is_jump) || calls->num_calls >= MAX_CALLS)
         return NULL;
     for (size_t i = 0; i < calls->num_calls; i++) {
         const struct probe_call *call = &calls->calls[i];
 
-        if (call->from == scan->from && call->to == to && call->role == role &&
-            call->is_jump == is_jump)
+        if (call->from == added->from && call->to == added->to && call->role == added->role &&
+            call->is_jump == added->is_jump && call->is_indirect == added->is_indirect)
             return NULL;
     }
     RETURN_IF_ERROR(array_reserve(&calls->calls, &calls->capacity, calls->num_calls + 1,
                                   sizeof(*calls->calls)));
-    calls->calls[calls->num_calls++] =
-        (struct probe_call){.from = scan->from, .to = to, .role = role, .is_jump = is_jump};
+    calls->calls[calls->num_calls++] = *added;
     return NULL;
 }
 
@@ -207,7 +210,7 @@ static struct error *slot_follow(struct scan *scan, uint64_t slot_addr, bool is_
     if (!slot)
         return NULL;
     to = slot->function != 0 ? function_at(scan->set, slot->function) : PROBE_CALLS_ELSEWHERE;
-    return call_add(scan, to, slot->role, is_jump);
+    return call_add(scan, &(struct probe_call){scan->from, to, slot->role, .is_jump = is_jump});
 }
 
 /* A stub of the PLT is one jump through a slot, perhaps behind endbr64. */
@@ -230,6 +233,37 @@ static struct error *stub_follow(struct scan *scan, uint64_t elf_addr, bool is_j
     return slot_follow(scan, elf_addr + at + (uint64_t)insn.target, is_jump);
 }
 
+/* Looks whether an internal function of memalign's jumps on to one of the set. */
+static struct error *internal_follow(struct scan *scan, uint64_t elf_addr)
+{
+    uint64_t num_bytes, file_off, room;
+    uint8_t bytes[MAX_INTERNAL_BYTES];
+    struct x86_insn insn;
+    size_t num_done;
+
+    if (scan->num_internal_looks++ >= MAX_INTERNAL_LOOKS)
+        return NULL;
+    num_bytes = probe_frames_extent(scan->module, elf_addr);
+    if (num_bytes == 0 || num_bytes > sizeof(bytes) ||
+        !module_code_find(scan->module, elf_addr, &file_off, &room) || room < num_bytes ||
+        !read_at(scan->module->fd, file_off, bytes, num_bytes, &num_done))
+        return NULL;
+    for (size_t at = 0; at < num_done; at += insn.num_bytes) {
+        size_t to;
+
+        if (!x86_insn_decode(bytes + at, num_done - at, &insn))
+            insn = (struct x86_insn){.num_bytes = 1};
+        if (insn.kind != X86_JMP)
+            continue;
+        to = function_at(scan->set, elf_addr + at + (uint64_t)insn.target);
+        if (to != PROBE_CALLS_ELSEWHERE)
+            RETURN_IF_ERROR(
+                call_add(scan, &(struct probe_call){scan->from, to, scan->set->functions[to].role,
+                                                    .is_jump = true, .is_indirect = true}));
+    }
+    return NULL;
+}
+
 /* Follows one instruction of the function that is scanned. */
 static struct error *insn_follow(struct scan *scan, uint64_t elf_addr, const struct x86_insn *insn)
 {
@@ -247,9 +281,13 @@ static struct error *insn_follow(struct scan *scan, uint64_t elf_addr, const str
     case X86_JCC:
         to = function_at(scan->set, target);
         if (to != PROBE_CALLS_ELSEWHERE)
-            return call_add(scan, to, scan->set->functions[to].role, is_jump);
+            return call_add(scan,
+                            &(struct probe_call){scan->from, to, scan->set->functions[to].role,
+                                                 .is_jump = is_jump});
         if (target >= function->elf_addr && target - function->elf_addr < function->num_bytes)
             return NULL;
+        if (function->role == ALLOCATOR_MEMALIGN || function->role == ALLOCATOR_POSIX_MEMALIGN)
+            RETURN_IF_ERROR(internal_follow(scan, target));
         return stub_follow(scan, target, is_jump);
     default:
         return NULL;

@@ -25,6 +25,8 @@ struct probe_call {
                                  not in the set: of another module */
     enum allocator_role role; /* of what is called */
     bool is_jump;             /* a tail call: nothing comes back to `from` */
+    bool is_indirect;         /* by way of an internal function, that jumps: of memalign and the
+                                 like alone, whose internal function hands small alignments on */
 };
 
 struct probe_calls {

@@ -215,7 +215,7 @@ static bool call_passes_on(const struct allocator_set *set, const struct plan *p
 {
     const struct allocator_function *from = &set->functions[call->from];
 
-    if (!can_stand_for(from->role, call->role))
+    if (call->is_indirect || !can_stand_for(from->role, call->role))
         return false;
     if (call->to == PROBE_CALLS_ELSEWHERE)
         return true;
@@ -283,7 +283,7 @@ static void callers_fill(const struct allocator_set *set, const struct probe_cal
         const struct probe_call *call = &calls->calls[i];
         const struct allocator_function *from = &set->functions[call->from];
 
-        if (call->to != index || !has_site(&plans[call->from]) ||
+        if (call->to != index || call->is_indirect || !has_site(&plans[call->from]) ||
             role_kind(from->role) == KIND_FREE || role_kind(site->role) == KIND_FREE)
             continue;
         if (!call->is_jump)
@@ -310,6 +310,17 @@ static bool null_passes_on(const struct probe_calls *calls, const struct plan *p
     return false;
 }
 
+/* glibc's internal function behind memalign, aligned_alloc and posix_memalign jumps to malloc when
+ * malloc's own alignment is enough. */
+static bool small_passes_on(const struct probe_calls *calls, const struct plan *plans, size_t index)
+{
+    for (size_t i = 0; i < calls->num_calls; i++)
+        if (calls->calls[i].from == index && calls->calls[i].is_indirect &&
+            role_kind(calls->calls[i].role) == KIND_ALLOC && has_site(&plans[calls->calls[i].to]))
+            return true;
+    return false;
+}
+
 static struct error *sites_fill(const struct allocator_set *set, const struct probe_calls *calls,
                                 const struct plan *plans, struct heap_sites *sites)
 {
@@ -330,6 +341,7 @@ static struct error *sites_fill(const struct allocator_set *set, const struct pr
             .role = plans[i].slide.role,
             .is_stepped = plans[i].slide.is_stepped,
             .null_passes_on = null_passes_on(calls, plans, i, function->role),
+            .small_passes_on = small_passes_on(calls, plans, i),
         };
         memcpy(site->name, function->name, sizeof(site->name));
         callers_fill(set, calls, plans, i, site, sites);

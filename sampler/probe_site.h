@@ -35,8 +35,10 @@ struct heap_site {
     uint64_t entry_off;              /* file offset of the function's entry, <= file_off */
     uint32_t role;                   /* enum allocator_role */
     bool is_stepped;                 /* the kernel single-steps here: a hit is dear */
-    bool null_passes_on; /* of a role with `old`: with old == NULL it jumps on to another function
-                          * that has a site: the hit here does not count */
+    bool null_passes_on;  /* of a role with `old`: with old == NULL it jumps on to another function
+                           * that has a site: the hit here does not count */
+    bool small_passes_on; /* of (posix_)memalign: with an alignment that malloc has anyway it
+                           * jumps on to another function that has a site, likewise */
     uint32_t num_callers;
     struct {
         int64_t start, limit;    /* [start, limit): offsets from the site */

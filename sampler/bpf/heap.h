@@ -15,6 +15,9 @@
  * not find its way past the breakpoint there, and large ones are those that fail. */
 #define HEAP_BPF_MAX_THROWING_BYTES (16u << 20)
 
+/* What malloc gives by itself: MALLOC_ALIGNMENT of glibc on x86-64. */
+#define HEAP_BPF_SMALL_ALIGNMENT 16
+
 /* What a function does with its arguments (0..3: rdi, rsi, rdx, rcx). */
 struct heap_bpf_site {
     __u8 is_free;    /* frees its old_argument, allocates nothing */
@@ -26,7 +29,9 @@ struct heap_bpf_site {
     __u8 old_argument;   /* what it frees before (realloc), or ... */
     __u8 out_argument;   /* where it writes the address, returning 0 for success, or ... */
     __u32 num_callers;
-    __u32 null_passes_on; /* without old memory it calls another probed function: no call itself */
+    __u16 null_passes_on; /* without old memory it calls another probed function: no call itself */
+    __u8 small_passes_on; /* the same with an alignment of up to HEAP_BPF_SMALL_ALIGNMENT ... */
+    __u8 alignment_argument;                  /* ... which is there */
     __s64 caller_start[HEAP_BPF_MAX_CALLERS]; /* return addresses to skip, relative to the site */
     __s64 caller_limit[HEAP_BPF_MAX_CALLERS];
 };

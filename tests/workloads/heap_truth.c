@@ -89,12 +89,13 @@ APART void keep_aligned(void)
 {
     for (int i = 0; i < 100; i++) {
         uint64_t bytes = size_between(8, 40) / 64 * 64 + 64;
+        size_t alignment = i % 2 ? 16 : 64; /* malloc's own, too */
         void *block = NULL;
         if (i % 3 == 0)
-            block = memalign(64, bytes);
+            block = memalign(alignment, bytes);
         else if (i % 3 == 1)
-            block = aligned_alloc(64, bytes);
-        else if (posix_memalign(&block, 64, bytes) != 0)
+            block = aligned_alloc(alignment, bytes);
+        else if (posix_memalign(&block, alignment, bytes) != 0)
             _exit(21);
         account_alloc(ACCOUNT(keep_aligned), bytes);
         account_keep(ACCOUNT(keep_aligned), block, bytes, free);

@@ -238,6 +238,11 @@ static void glibc_has_good_sites(void **state)
     assert_true(malloc_site->callers[0].start == realloc_start);
     assert_true(malloc_site->callers[0].limit > realloc_start + 256);
     assert_int_equal(site_of(&sites, "free")->num_callers, 0);
+    /* Both jump to malloc, by way of an internal function, when its alignment is enough. */
+    assert_true(site_of(&sites, "memalign")->small_passes_on);
+    assert_true(site_of(&sites, "posix_memalign")->small_passes_on);
+    assert_false(malloc_site->small_passes_on);
+    assert_false(site_of(&sites, "calloc")->small_passes_on);
     /* It is realloc with a check before it. */
     assert_null(site_of(&sites, "reallocarray"));
     assert_int_equal(sites.num_passed_on, 1);
