@@ -541,10 +541,10 @@ static void threads_look(struct heap_count *count)
 
 /* --- samples -------------------------------------------------------------------------------- */
 
-/* Registers of the arguments, as struct sample numbers them: rdi, rsi, rdx, rcx. */
+/* Registers of the arguments, as struct sample numbers them: rdi, rsi, rdx, rcx, rax. */
 static uint64_t argument(const struct sample *sample, int8_t number)
 {
-    static const uint8_t registers[] = {5, 4, 1, 2};
+    static const uint8_t registers[] = {5, 4, 1, 2, 0};
 
     return sample->regs[registers[number]];
 }

@@ -18,10 +18,10 @@
 /* Of a module whose functions are larger than any real ones, only the entries are read. */
 #define MAX_TOTAL_CODE_BYTES ((uint64_t)1 << 20)
 
-/* Registers of the arguments in order (System V ABI AMD64 3.2.3). */
-static const uint8_t argument_registers[] = {X86_RDI, X86_RSI, X86_RDX, X86_RCX};
+/* Registers of the arguments in order, and where one is moved to (System V ABI AMD64 3.2.3). */
+static const uint8_t argument_registers[] = {X86_RDI, X86_RSI, X86_RDX, X86_RCX, X86_RAX};
 
-#define NUM_ARGUMENTS 4
+#define NUM_ARGUMENTS 4 /* that are in registers at the entry: the first of those above */
 #define NUM_REGISTERS 16
 #define NOTHING (-1)
 
@@ -85,8 +85,13 @@ static bool role_find(const struct registers *registers, enum allocator_role rol
     *role_ret = role;
     if (role_reads(registers, role, role))
         return true;
-    *role_ret = ALLOCATOR_MEMALIGN;
-    return role == ALLOCATOR_MALLOC && role_reads(registers, role, ALLOCATOR_MEMALIGN);
+    if (role == ALLOCATOR_MALLOC)
+        *role_ret = ALLOCATOR_MEMALIGN;
+    else if (role == ALLOCATOR_CALLOC || role == ALLOCATOR_HEAP_CALLOC)
+        *role_ret = ALLOCATOR_CALLOC_MOVED;
+    else
+        return false;
+    return role_reads(registers, role, *role_ret);
 }
 
 /* Tells whether the kernel emulates an instruction. Of the pushes it does those without a prefix

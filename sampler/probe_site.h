@@ -59,7 +59,7 @@ struct probe_slide {
     size_t offset;            /* of the site from the entry */
     bool is_stepped;          /* no emulated instruction was found, the site is the entry */
     enum allocator_role role; /* by which the arguments are read there: a malloc that has moved its
-                                 size to rsi is as a memalign */
+                                 size to rsi is as a memalign, a calloc may be one that is moved */
 };
 
 /* Looks for the site in the code of one function. Neither the site nor what is before it is reached

@@ -25,6 +25,7 @@ const struct allocator_arguments allocator_arguments[ALLOCATOR_NUM_ROLES] = {
     [ALLOCATOR_HEAP_CALLOC] = {2, 1, NONE, NONE},
     [ALLOCATOR_HEAP_REALLOC] = {2, NONE, 1, NONE},
     [ALLOCATOR_HEAP_REALLOCARRAY] = {3, 2, 1, NONE},
+    [ALLOCATOR_CALLOC_MOVED] = {1, 4, NONE, NONE},
     [ALLOCATOR_FREE] = {NONE, NONE, 0, NONE},
 };
 

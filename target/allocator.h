@@ -31,14 +31,16 @@ enum allocator_role {
     ALLOCATOR_HEAP_CALLOC,       /* mi_heap_calloc(heap, count, size, ...) */
     ALLOCATOR_HEAP_REALLOC,      /* mi_heap_realloc(heap, old, size, ...) */
     ALLOCATOR_HEAP_REALLOCARRAY, /* mi_heap_reallocn(heap, old, count, size, ...) */
-    ALLOCATOR_FREE,              /* free(old, ...): operator delete, sdallocx, too */
+    ALLOCATOR_CALLOC_MOVED, /* a calloc some way in: count in rax, size in rsi. No name has it */
+    ALLOCATOR_FREE,         /* free(old, ...): operator delete, sdallocx, too */
     ALLOCATOR_NUM_ROLES,
 };
 
 #define ALLOCATOR_NO_ARGUMENT (-1)
 #define ALLOCATOR_NAME_BYTES 40
 
-/* The numbers of the arguments, 0 (rdi) to 3 (rcx), or ALLOCATOR_NO_ARGUMENT. */
+/* The numbers of the arguments, 0 (rdi) to 3 (rcx), 4 where one was moved to rax; or
+ * ALLOCATOR_NO_ARGUMENT. */
 struct allocator_arguments {
     int8_t size;  /* bytes, or bytes of one element */
     int8_t count; /* of elements: size times count are asked for */

@@ -89,8 +89,13 @@ static __always_inline __u64 argument(const struct pt_regs *regs, __u32 number)
     __u64 second = READ_REGISTER(regs, rsi);
     __u64 third = READ_REGISTER(regs, rdx);
     __u64 fourth = READ_REGISTER(regs, rcx);
+    __u64 moved = READ_REGISTER(regs, rax);
 
-    return number == 0 ? first : number == 1 ? second : number == 2 ? third : fourth;
+    return number == 0   ? first
+           : number == 1 ? second
+           : number == 2 ? third
+           : number == 3 ? fourth
+                         : moved;
 }
 
 static __always_inline __u32 *filter_word(__u64 address)

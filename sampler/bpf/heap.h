@@ -18,7 +18,7 @@
 /* What malloc gives by itself: MALLOC_ALIGNMENT of glibc on x86-64. */
 #define HEAP_BPF_SMALL_ALIGNMENT 16
 
-/* What a function does with its arguments (0..3: rdi, rsi, rdx, rcx). */
+/* What a function does with its arguments (0..4: rdi, rsi, rdx, rcx, rax). */
 struct heap_bpf_site {
     __u8 is_free;    /* frees its old_argument, allocates nothing */
     __u8 is_stepped; /* counted apart */

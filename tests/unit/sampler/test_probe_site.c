@@ -89,6 +89,11 @@ static void a_moved_size_is_found(void **state)
     assert_int_equal(slide.offset, 14);
     assert_false(slide.is_stepped);
     assert_int_equal(slide.role, ALLOCATOR_MEMALIGN);
+    /* mimalloc's calloc: mov rax,rdi; mov rdi,fs:[rdx]; cmp rax,1; je */
+    assert_true(probe_site_slide(CODE("\x48\x89\xf8\x64\x48\x8b\x3a\x48\x83\xf8\x01\x74\x05\xc3"),
+                                 ALLOCATOR_CALLOC, &slide));
+    assert_int_equal(slide.offset, 11);
+    assert_int_equal(slide.role, ALLOCATOR_CALLOC_MOVED);
     /* mov rcx,rdi; mov rdi,rcx; jmp: there and back */
     assert_slide(CODE("\x48\x89\xf9\x48\x89\xcf\xeb\x05"), ALLOCATOR_FREE, 6, false);
     /* mov esi,edi is not all of it */
@@ -299,8 +304,9 @@ static void tcmalloc_has_good_sites(void **state)
 
 static void mimalloc_has_good_sites(void **state)
 {
-    static const char *const names[] = {"malloc",          "free",  "mi_heap_malloc",
-                                        "mi_heap_realloc", "_Znam", NULL};
+    static const char *const names[] = {
+        "malloc",         "calloc",          "mi_heap_calloc", "free",
+        "mi_heap_malloc", "mi_heap_realloc", "_Znam",          NULL};
     struct heap_sites sites;
 
     (void)state;

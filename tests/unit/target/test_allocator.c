@@ -139,7 +139,7 @@ static void arguments_fit_the_roles(void **state)
         const struct allocator_arguments *arguments = &allocator_arguments[role];
 
         assert_int_equal(arguments->size == ALLOCATOR_NO_ARGUMENT, role == ALLOCATOR_FREE);
-        assert_true(arguments->size < 4 && arguments->count < 4 && arguments->old < 2);
+        assert_true(arguments->size < 4 && arguments->count <= 4 && arguments->old < 2);
         assert_int_equal(arguments->out != ALLOCATOR_NO_ARGUMENT, role == ALLOCATOR_POSIX_MEMALIGN);
     }
 }
