@@ -27,13 +27,12 @@ static bool skip_uleb(struct dwarf_bytes *bytes)
 /* Moves over the attributes of a DIE, keeping those that a walk wants. */
 static bool scan_attrs(struct dwarf_scan *scan, const struct dwarf_abbrev *abbrev)
 {
-    const struct dwarf_scan_step *steps = &scan->abbrevs->steps[abbrev->first_step];
     struct dwarf_bytes *bytes = &scan->bytes;
 
     for (size_t i = 0; i < DWARF_SCAN_NUM_SLOTS; i++)
         scan->kept[i].form = 0;
     for (uint32_t i = 0; i < abbrev->num_steps; i++) {
-        const struct dwarf_scan_step *step = &steps[i];
+        const struct dwarf_scan_step *step = &scan->abbrevs->steps[abbrev->first_step + i];
 
         switch (step->kind) {
         case DWARF_SCAN_SKIP:
