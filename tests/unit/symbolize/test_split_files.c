@@ -141,6 +141,8 @@ static void packages_are_read(void **state)
         fixture_build(command);
         assert_int_equal(count_found("split.so", NULL, 0), 2);
         assert_int_equal(count_found("split.so", NULL, 0xff0000), 0);
+        fixture_build("cp split.so split.so.debug"); /* the package is that of split.so */
+        assert_int_equal(count_found("split.so.debug", NULL, 0), 2);
         fixture_build("mkdir dirs && mv split.so.dwp dirs/");
         assert_int_equal(count_found("split.so", NULL, 0), 0);
         assert_int_equal(count_found("split.so", debug_dir, 0), 2);
