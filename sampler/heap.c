@@ -408,7 +408,6 @@ static struct error *make_probe(struct sampler *sampler, uint32_t process, bool 
     told.entry_only = entry_only;
     told.null_passes_on = site->null_passes_on;
     told.small_passes_on = site->small_passes_on;
-    told.alignment_argument = site->role == ALLOCATOR_POSIX_MEMALIGN; /* the first or second */
     /* ALLOCATOR_NO_ARGUMENT becomes HEAP_BPF_NO_ARGUMENT. */
     told.size_argument = (uint8_t)arguments->size & HEAP_BPF_NO_ARGUMENT;
     told.count_argument = (uint8_t)arguments->count & HEAP_BPF_NO_ARGUMENT;

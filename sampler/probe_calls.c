@@ -234,7 +234,7 @@ static struct error *stub_follow(struct scan *scan, uint64_t elf_addr, bool is_j
 }
 
 /* Looks whether an internal function of memalign's jumps on to one of the set. */
-static struct error *internal_follow(struct scan *scan, uint64_t elf_addr)
+static struct error *internal_follow(struct scan *scan, uint64_t elf_addr, bool is_jump)
 {
     uint64_t num_bytes, file_off, room;
     uint8_t bytes[MAX_INTERNAL_BYTES];
@@ -259,7 +259,7 @@ static struct error *internal_follow(struct scan *scan, uint64_t elf_addr)
         if (to != PROBE_CALLS_ELSEWHERE)
             RETURN_IF_ERROR(
                 call_add(scan, &(struct probe_call){scan->from, to, scan->set->functions[to].role,
-                                                    .is_jump = true, .is_indirect = true}));
+                                                    .is_jump = is_jump, .is_indirect = true}));
     }
     return NULL;
 }
@@ -287,7 +287,7 @@ static struct error *insn_follow(struct scan *scan, uint64_t elf_addr, const str
         if (target >= function->elf_addr && target - function->elf_addr < function->num_bytes)
             return NULL;
         if (function->role == ALLOCATOR_MEMALIGN || function->role == ALLOCATOR_POSIX_MEMALIGN)
-            RETURN_IF_ERROR(internal_follow(scan, target));
+            RETURN_IF_ERROR(internal_follow(scan, target, is_jump));
         return stub_follow(scan, target, is_jump);
     default:
         return NULL;

@@ -25,8 +25,8 @@ struct probe_call {
                                  not in the set: of another module */
     enum allocator_role role; /* of what is called */
     bool is_jump;             /* a tail call: nothing comes back to `from` */
-    bool is_indirect;         /* by way of an internal function, that jumps: of memalign and the
-                                 like alone, whose internal function hands small alignments on */
+    bool is_indirect;         /* `from` calls or jumps to an internal function, and that jumps: of
+                                 memalign and the like alone, who hand small alignments on so */
 };
 
 struct probe_calls {

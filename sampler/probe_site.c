@@ -288,8 +288,9 @@ static void callers_fill(const struct allocator_set *set, const struct probe_cal
         const struct probe_call *call = &calls->calls[i];
         const struct allocator_function *from = &set->functions[call->from];
 
-        if (call->to != index || call->is_indirect || !has_site(&plans[call->from]) ||
-            role_kind(from->role) == KIND_FREE || role_kind(site->role) == KIND_FREE)
+        if (call->to != index || (call->is_indirect && call->is_jump) ||
+            !has_site(&plans[call->from]) || role_kind(from->role) == KIND_FREE ||
+            role_kind(site->role) == KIND_FREE)
             continue;
         if (!call->is_jump)
             caller_add(site, site_addr, from, sites);
@@ -315,13 +316,14 @@ static bool null_passes_on(const struct probe_calls *calls, const struct plan *p
     return false;
 }
 
-/* glibc's internal function behind memalign, aligned_alloc and posix_memalign jumps to malloc when
- * malloc's own alignment is enough. */
+/* glibc's memalign and aligned_alloc jump to an internal function, and that to malloc when malloc's
+ * own alignment is enough. */
 static bool small_passes_on(const struct probe_calls *calls, const struct plan *plans, size_t index)
 {
     for (size_t i = 0; i < calls->num_calls; i++)
         if (calls->calls[i].from == index && calls->calls[i].is_indirect &&
-            role_kind(calls->calls[i].role) == KIND_ALLOC && has_site(&plans[calls->calls[i].to]))
+            calls->calls[i].is_jump && role_kind(calls->calls[i].role) == KIND_ALLOC &&
+            has_site(&plans[calls->calls[i].to]))
             return true;
     return false;
 }

@@ -37,7 +37,7 @@ struct heap_site {
     bool is_stepped;                 /* the kernel single-steps here: a hit is dear */
     bool null_passes_on;  /* of a role with `old`: with old == NULL it jumps on to another function
                            * that has a site: the hit here does not count */
-    bool small_passes_on; /* of (posix_)memalign: with an alignment that malloc has anyway it
+    bool small_passes_on; /* of memalign: with an alignment that malloc has anyway it
                            * jumps on to another function that has a site, likewise */
     uint32_t num_callers;
     struct {

@@ -253,8 +253,7 @@ static __always_inline int on_alloc(struct pt_regs *regs, struct heap_bpf_cpu *c
         else if (site->null_passes_on)
             return 0;
     }
-    if (site->small_passes_on &&
-        argument(regs, site->alignment_argument) <= HEAP_BPF_SMALL_ALIGNMENT)
+    if (site->small_passes_on && argument(regs, 0) <= HEAP_BPF_SMALL_ALIGNMENT)
         return 0;
     call.size = asked_bytes(regs, site);
     if (call.size < MAX_BYTES)

@@ -29,9 +29,8 @@ struct heap_bpf_site {
     __u8 old_argument;   /* what it frees before (realloc), or ... */
     __u8 out_argument;   /* where it writes the address, returning 0 for success, or ... */
     __u32 num_callers;
-    __u16 null_passes_on; /* without old memory it calls another probed function: no call itself */
-    __u8 small_passes_on; /* the same with an alignment of up to HEAP_BPF_SMALL_ALIGNMENT ... */
-    __u8 alignment_argument;                  /* ... which is there */
+    __u16 null_passes_on;  /* without old memory it calls another probed function: no call itself */
+    __u16 small_passes_on; /* memalign: the same, with an alignment <= HEAP_BPF_SMALL_ALIGNMENT */
     __s64 caller_start[HEAP_BPF_MAX_CALLERS]; /* return addresses to skip, relative to the site */
     __s64 caller_limit[HEAP_BPF_MAX_CALLERS];
 };

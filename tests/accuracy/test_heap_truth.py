@@ -189,6 +189,20 @@ def test_a_child_is_a_process_of_its_own(cprofiler, tmp_path):
     assert_true_of(Taken(file, of_child), child)
 
 
+def test_two_processes_at_once(cprofiler, tmp_path):
+    """At a breakpoint that is of two processes, the kernel catches the returns of both, always."""
+    file = tmp_path / "two.pprof"
+    with heap.talking(heap.truth_command("heap-truth", 2)) as one, heap.talking(heap.truth_command("heap-truth", 2)) as two:
+        pids = [talker.process.pid for talker in (one, two)]
+        with heap.attached(cprofiler, file, ",".join(map(str, pids)), *HEAP) as recorder:
+            answers = [talker.ask("go") for talker in (one, two)]
+            recorder.end()
+    for pid, answer in zip(pids, answers):
+        taken = Taken(file, answer)
+        assert_true_of(taken, pid)
+        assert taken.summary["complete_share"] == 1
+
+
 def test_what_a_process_held_when_it_ended(cprofiler, tmp_path):
     """That of a process which was named is what it had in use at its end; a child's is gone."""
     file = tmp_path / "fork.pprof"

@@ -238,14 +238,17 @@ static void glibc_has_good_sites(void **state)
     realloc_site = site_of(&sites, "realloc");
     /* realloc(NULL, n) jumps to malloc; a realloc that moves calls it. */
     assert_true(realloc_site->null_passes_on);
-    assert_int_equal(malloc_site->num_callers, 1);
+    assert_int_equal(malloc_site->num_callers, 2);
     realloc_start = (int64_t)(realloc_site->entry_off - malloc_site->file_off);
     assert_true(malloc_site->callers[0].start == realloc_start);
     assert_true(malloc_site->callers[0].limit > realloc_start + 256);
+    /* posix_memalign calls, by way of an internal function. */
+    assert_true(malloc_site->callers[1].start ==
+                (int64_t)(site_of(&sites, "posix_memalign")->entry_off - malloc_site->file_off));
     assert_int_equal(site_of(&sites, "free")->num_callers, 0);
-    /* Both jump to malloc, by way of an internal function, when its alignment is enough. */
+    /* It jumps to malloc, by way of the same function, when its alignment is enough. */
     assert_true(site_of(&sites, "memalign")->small_passes_on);
-    assert_true(site_of(&sites, "posix_memalign")->small_passes_on);
+    assert_false(site_of(&sites, "posix_memalign")->small_passes_on);
     assert_false(malloc_site->small_passes_on);
     assert_false(site_of(&sites, "calloc")->small_passes_on);
     /* It is realloc with a check before it. */
