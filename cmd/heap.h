@@ -60,10 +60,12 @@ struct heap {
     uint64_t rate_bytes;    /* that distance, when it was looked at last */
     int64_t in_use_bytes;   /* by the estimate, at the last snapshot */
     int64_t in_use_objects;
-    uint32_t num_snapshots; /* numbered ones that were written */
-    struct heap_rest rest;  /* of all processes, at the last snapshot */
-    bool is_frozen;         /* the probes were let go: what is in use stays as of then */
-    bool is_by_count;       /* without BPF: one call in so many, and nothing known to be in use */
+    uint32_t num_snapshots;         /* numbered ones that were written */
+    uint32_t num_skipped_snapshots; /* since the one before was not ready */
+    const char *snapshots_failure;  /* why they ended, borrowed; NULL: they did not */
+    struct heap_rest rest;          /* of all processes, at the last snapshot */
+    bool is_frozen;                 /* the probes were let go: what is in use stays as of then */
+    bool is_by_count; /* without BPF: one call in so many, and nothing known to be in use */
     bool is_open;
 };
 

@@ -375,6 +375,9 @@ static struct error *record(struct recording *recording, const struct session_op
         return take_ptr(trouble);
     snapshots_finish(&recording->snapshots);
     session->heap.num_snapshots = recording->snapshots.num_written;
+    session->heap.num_skipped_snapshots = recording->snapshots.num_skipped;
+    if (recording->snapshots.has_failed)
+        session->heap.snapshots_failure = recording->snapshots.failure;
     RETURN_IF_ERROR(session_finish(session));
     fetch_progress_end(options->fetch_context);
     err = write_files(recording);

@@ -19,7 +19,9 @@ struct snapshots {
     unsigned num_written; /* so far */
     unsigned num_skipped; /* since the one before was not ready */
     pid_t child;          /* that writes one now; 0: none */
+    int report_fd;        /* what it says when it can't; valid with a child */
     bool has_failed;      /* no more are taken */
+    char failure[256];    /* why */
 };
 
 /* Writes the next one; a session_snapshot_fn. context: a struct snapshots. */

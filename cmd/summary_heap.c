@@ -213,6 +213,22 @@ static void print_cost(const struct heap *heap, FILE *stream)
         fprintf(stream, "  samples lost: raise --heap-rate\n");
 }
 
+static void print_snapshots(const struct heap *heap, FILE *stream)
+{
+    if (!heap->context.settings->snapshot_ns)
+        return;
+    fprintf(stream, "  %u numbered snapshot%s", heap->num_snapshots,
+            heap->num_snapshots == 1 ? "" : "s");
+    if (heap->num_skipped_snapshots)
+        fprintf(stream, ", %u skipped since naming takes longer than --heap-snapshot",
+                heap->num_skipped_snapshots);
+    if (heap->snapshots_failure) {
+        fprintf(stream, "; no more of them: ");
+        print_clean(heap->snapshots_failure, stream);
+    }
+    fputc('\n', stream);
+}
+
 /* What the figures do not cover, with the remedy. */
 static void print_blind_spots(const struct heap *heap, FILE *stream)
 {
@@ -264,6 +280,7 @@ static struct error *print_counted(const struct session *session, FILE *stream)
                 (unsigned long long)heap->counts.num_unwatched);
     print_top(session, &top, "allocated top", stream);
     print_cost(heap, stream);
+    print_snapshots(heap, stream);
     print_blind_spots(heap, stream);
     return NULL;
 }
@@ -293,6 +310,7 @@ static struct error *print_probes(const struct session *session, FILE *stream)
     print_in_use(heap, error_share, stream);
     print_top(session, &top, "in use top", stream);
     print_cost(heap, stream);
+    print_snapshots(heap, stream);
     print_blind_spots(heap, stream);
     return NULL;
 }

@@ -255,11 +255,13 @@ def test_a_snapshot_that_fails_ends_the_snapshots_only(cprofiler, workload, tmp_
     with keeping(cprofiler.argv("record", "-v", "--heap", file, "--heap-snapshot", "0.1", *EXACT, "--",
                                 workload("keeper"))) as it:
         line = b""
-        while b"no more are taken" not in line:
+        while b"no more snapshots" not in line:
             line = it.process.stderr.readline()
             assert line
-        it.end()
+        text = it.end()
         assert it.process.returncode == 0
+    line = next(x for x in text.splitlines() if x.startswith("  0 numbered snapshots"))
+    assert "; no more of them: " in line and "h.0001.pprof: Is a directory" in line
     assert Profile(file).flat("inuse_space")["keep_first"] == 16 * MB
     assert sorted(p.name for p in tmp_path.iterdir()) == ["h.0001.pprof", "h.pprof"]
 
