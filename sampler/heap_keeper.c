@@ -369,6 +369,7 @@ void heap_keeper_stop(struct heap_keeper *keeper)
     if (!keeper)
         return;
     heap_keeper_drop_all(keeper);
+    shutdown(keeper->fd, SHUT_RDWR); /* another child of ours may have a copy */
     close(keeper->fd);
     while (waitpid(keeper->pid, NULL, 0) < 0 && errno == EINTR)
         ;

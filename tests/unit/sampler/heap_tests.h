@@ -585,6 +585,24 @@ static UNUSED void the_end_of_the_keeper_is_told(void **state)
     sampler_heap.destroy(sampler);
 }
 
+static UNUSED void a_child_of_ours_does_not_hold_up_the_end(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct heap_child child = heap_child_start(&fixture->libc, allocate_and_free);
+    struct sampler *sampler = open_on(fixture, &child);
+    pid_t pid = fork(); /* with all our descriptors */
+
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+        for (;;)
+            pause();
+    }
+    sampler_heap.destroy(sampler);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    assert_int_equal(heap_child_end(&child), 0);
+}
+
 /* Step 0 forbids all system calls but the few that the test needs. */
 static void filter_and_allocate(const struct heap_libc *libc, int number)
 {

@@ -20,6 +20,7 @@ int main(void)
         cmocka_unit_test_prestate(no_process_is_gone, &fixture),
         cmocka_unit_test_prestate(our_sudden_death_leaves_no_breakpoint, &fixture),
         cmocka_unit_test_prestate(the_end_of_the_keeper_is_told, &fixture),
+        cmocka_unit_test_prestate(a_child_of_ours_does_not_hold_up_the_end, &fixture),
         cmocka_unit_test_prestate(a_process_that_may_do_nothing_lives_on, &fixture),
         cmocka_unit_test_prestate(costs_are_measured, &fixture),
     };
