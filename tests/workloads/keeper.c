@@ -1,11 +1,11 @@
-/* Keeps 16 MB in blocks of 64 KB, then does what it is told on its standard input, one letter a
+/* Keeps 16 MB in blocks of 128 KB, then does what it is told on its standard input, one letter a
  * line: k keep 4 MB more, f free all, b allocate and free without end; ends with its input. */
 #include <poll.h>
 #include <unistd.h>
 
 #include "truth.h"
 
-#define BLOCK_BYTES 65536
+#define BLOCK_BYTES 131072
 
 static void *blocks[4096];
 static int num_blocks;
@@ -13,13 +13,13 @@ static void *volatile passing; /* so that no allocation is optimized away */
 
 APART void keep_first(void)
 {
-    for (int i = 0; i < 256; i++)
+    for (int i = 0; i < 128; i++)
         blocks[num_blocks++] = malloc(BLOCK_BYTES);
 }
 
 APART void keep_more(void)
 {
-    for (int i = 0; i < 64 && num_blocks < 4096; i++)
+    for (int i = 0; i < 32 && num_blocks < 4096; i++)
         blocks[num_blocks++] = malloc(BLOCK_BYTES);
 }
 
