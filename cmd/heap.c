@@ -214,6 +214,12 @@ void heap_look(struct heap *heap)
         return;
     heap_sampler_counts(heap->context.engine->sampler, &heap->counts);
     adapt_rate(heap, &heap->counts);
+    if (heap_sampler_is_gone(heap->context.engine->sampler)) {
+        heap->are_probes_lost = true;
+        log_warning("heap: our process that held the breakpoints was killed");
+        heap_probes_let_go(&heap->probes);
+        return;
+    }
     if (!heap_budget_look(&heap->budget, &heap->probes))
         return;
     heap->budget.is_exceeded = true;
@@ -338,6 +344,9 @@ static struct error *add_cost(const struct heap *heap, struct profile *profile)
         "ns, stepped +%.0f ns",
         100 * heap_budget_overhead(budget), limit, budget->costs.alloc_ns, budget->costs.free_ns,
         budget->costs.stepped_ns));
+    if (heap->are_probes_lost)
+        return profile_add_comment(profile, "probes lost: their process was killed; what is in use "
+                                            "is as of then");
     return budget->is_exceeded
                ? profile_add_comment(profile, "probes taken away: over the budget for 3 s; what is "
                                               "in use is as of then")

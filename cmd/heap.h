@@ -64,6 +64,7 @@ struct heap {
     uint32_t num_skipped_snapshots; /* since the one before was not ready */
     const char *snapshots_failure;  /* why they ended, borrowed; NULL: they did not */
     struct heap_rest rest;          /* of all processes, at the last snapshot */
+    bool are_probes_lost;           /* the process of ours that held them was killed */
     bool is_frozen;                 /* the probes were let go: what is in use stays as of then */
     bool is_by_count; /* without BPF: one call in so many, and nothing known to be in use */
     bool is_open;

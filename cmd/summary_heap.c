@@ -203,6 +203,9 @@ static void print_cost(const struct heap *heap, FILE *stream)
     if (budget->is_exceeded)
         fprintf(stream, "  probes taken away after 3 s over the budget, the profile is as of then: "
                         "--heap-budget none, or --heap-mode growth\n");
+    if (heap->are_probes_lost)
+        fprintf(stream, "  probes lost, the profile is as of then: somebody killed their process, "
+                        "\"breakpoints\"\n");
     if (heap->num_doublings && heap->is_by_count)
         fprintf(stream, "  more than 1000 samples a second: one in %llu calls at the end\n",
                 (unsigned long long)heap->rate_bytes);
@@ -353,12 +356,14 @@ static void print_cost_json(const struct session *session, FILE *stream)
     else
         fprintf(stream, "null");
     fprintf(stream,
-            ",\"over_budget\":%s,\"cost_ns\":{\"malloc\":%.0f,\"free\":%.0f,\"stepped\":%.0f},"
+            ",\"over_budget\":%s,\"probes_lost\":%s,\"cost_ns\":{\"malloc\":%.0f,\"free\":%.0f,"
+            "\"stepped\":%.0f},"
             "\"seen_processes\":%zu,\"probed_processes\":%zu,\"refused_processes\":%zu,"
             "\"snapshots\":%u",
-            budget->is_exceeded ? "true" : "false", budget->costs.alloc_ns, budget->costs.free_ns,
-            budget->costs.stepped_ns, heap->probes.num_processes, heap->probes.num_probed,
-            heap->probes.num_refused, heap->num_snapshots);
+            budget->is_exceeded ? "true" : "false", heap->are_probes_lost ? "true" : "false",
+            budget->costs.alloc_ns, budget->costs.free_ns, budget->costs.stepped_ns,
+            heap->probes.num_processes, heap->probes.num_probed, heap->probes.num_refused,
+            heap->num_snapshots);
 }
 
 static struct error *print_counted_json(const struct session *session, FILE *stream)

@@ -53,7 +53,6 @@ struct sampler {
     uint64_t num_dropped; /* entries of the table that we have taken out */
     bool is_sampling;
     bool is_stopped;
-    bool is_alone; /* the keeper is gone, which was told */
 };
 
 static void heap_destroy(struct sampler *sampler)
@@ -331,11 +330,6 @@ static struct error *heap_drain(struct sampler *sampler, bool final, event_handl
     if (!final && sampler->limit_ns && sampler->limit_ns < limit_ns)
         limit_ns = sampler->limit_ns;
     *num_samples_ret = perf_merge_drain(&sampler->merge, limit_ns, &sink);
-    if (sampler->keeper && !sampler->is_alone && heap_keeper_is_gone(sampler->keeper)) {
-        sampler->is_alone = true;
-        log_warning("our process that holds the breakpoints was killed: allocations are not seen "
-                    "any more");
-    }
     if (sampler->count)
         *num_samples_ret += heap_count_drain(sampler->count, limit_ns, handler, context);
     if (final)
@@ -464,6 +458,11 @@ void heap_sampler_let_go(struct sampler *sampler)
         heap_count_let_go(sampler->count);
     else
         heap_keeper_drop_all(sampler->keeper);
+}
+
+bool heap_sampler_is_gone(const struct sampler *sampler)
+{
+    return sampler->keeper && heap_keeper_is_gone(sampler->keeper);
 }
 
 void heap_sampler_counts(const struct sampler *sampler, struct heap_counts *counts_ret)

@@ -76,6 +76,10 @@ void heap_sampler_forget(struct sampler *sampler, pid_t pid, bool keeps_live);
  * in the table, and sampling can't be started again but by new probes. */
 void heap_sampler_let_go(struct sampler *sampler);
 
+/* Tells whether somebody has killed the process of ours that holds the breakpoints; they are gone,
+ * and there will be no others. */
+bool heap_sampler_is_gone(const struct sampler *sampler);
+
 /* What was seen so far, sampled or not; exact. */
 struct heap_counts {
     uint64_t num_allocs; /* calls that allocate, failed ones included */
