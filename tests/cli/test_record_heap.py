@@ -222,6 +222,30 @@ def test_probes_over_the_budget_are_taken_away(cprofiler, workload, tmp_path):
     assert profile.flat("inuse_space")["keep_first"] == 16 * MB
 
 
+def holders_of_breakpoints(recorder):
+    """The processes that hold the breakpoints of a recorder."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            comm, rest = stat.read().split("(", 1)[1].rsplit(")", 1)
+            if comm == "breakpoints" and int(rest.split()[1]) == recorder:
+                found.append(int(pid))
+    return found
+
+
+def test_breakpoints_that_were_killed_are_told(cprofiler, workload, tmp_path):
+    file, summary = tmp_path / "h.pprof", tmp_path / "s.json"
+    with keeping(cprofiler.argv("record", "--heap", file, *EXACT, f"--json={summary}", "--",
+                                workload("keeper"))) as it:
+        (holder,) = holders_of_breakpoints(it.process.pid)
+        os.kill(holder, signal.SIGKILL)
+        assert processes.wait_until(summary.exists, 60)
+        it.end()
+        assert it.process.returncode == 0
+    assert json.loads(summary.read_text())["heap"]["probes_lost"]
+    assert any("probes lost" in c for c in Profile(file).comments)
+
+
 def test_a_signal_keeps_what_was_recorded(cprofiler, workload, tmp_path):
     file = tmp_path / "h.pprof"
     with keeping(cprofiler.argv("record", "-q", "--heap", file, *EXACT, "--", workload("keeper"))) as it:
