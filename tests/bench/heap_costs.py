@@ -96,8 +96,13 @@ class Heaptrack(Tool):
         return [*self.prefix(folder), "-p", pid]
 
     def wait_attached(self, process, pid):
+        """It has gdb call dlopen() in the target, of which some die."""
         maps = Path(f"/proc/{pid}/maps")
-        if not processes.wait_until(lambda: "heaptrack" in maps.read_text(errors="replace"), 60):
+        processes.wait_until(lambda: processes.state(pid) in (None, "Z") or "heaptrack" in maps.read_text(errors="replace"),
+                             60)
+        if processes.state(pid) in (None, "Z"):
+            raise running.Failed("heaptrack -p was the end of the target")
+        if "heaptrack" not in maps.read_text(errors="replace"):
             raise running.Failed("heaptrack did not get into the target")
         time.sleep(1)
 
