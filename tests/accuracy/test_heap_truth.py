@@ -83,8 +83,7 @@ class Pool:
         self.estimate, self.truth = heap.Estimate(), 0
 
     def add(self, estimate, truth):
-        self.estimate.value += estimate.value
-        self.estimate.variance += estimate.variance
+        self.estimate.join(estimate)
         self.truth += truth
 
     @property

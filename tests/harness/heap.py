@@ -142,21 +142,34 @@ class Estimate:
     """A sum of one column over some samples, with its standard deviation. An allocation of s bytes is sampled with
     probability p = 1 - exp(-s/R) and stands for s/p bytes: each that was there adds s*s*(1-p)/p to the variance."""
 
-    def __init__(self, value=0.0, variance=0.0):
-        self.value, self.variance = value, variance
+    def __init__(self):
+        self.value = self.variance = self.largest = 0.0
 
     def add(self, value, objects, size, rate):
+        """Adds a row of a profile: samples of one size."""
         p = -math.expm1(-size / rate)
         self.value += value
         self.variance += objects * size * size * (1 - p) / p
+        self.largest = max(self.largest, size / p)
+
+    def join(self, other):
+        """Adds another estimate."""
+        self.value, self.variance = self.value + other.value, self.variance + other.variance
+        self.largest = max(self.largest, other.largest)
 
     @property
     def sigma(self):
         return math.sqrt(self.variance)
 
     def off_by(self, truth):
-        """Distance from the truth, in standard deviations."""
-        return (self.value - truth) / max(self.sigma, 1)
+        """Distance from the truth, in standard deviations. An estimate that is too low has too low an idea of its
+        deviation as well: that is corrected. Where few samples are due the tails are longer than those of the normal
+        distribution: two samples more or less are nothing."""
+        distance = abs(self.value - truth) - 2 * self.largest
+        if distance <= 0:
+            return 0.0
+        sigma = self.sigma * math.sqrt(max(1, truth / self.value)) if self.value else 0
+        return math.copysign(distance / max(sigma, 1), self.value - truth)
 
 
 def estimates(file, kind, where=None):
