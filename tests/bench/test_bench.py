@@ -91,6 +91,14 @@ def test_targets_are_never_met_by_what_was_not_measured():
     assert goals.within("x", {"a": 0.97}, 0.02)["verdict"] == "missed"
 
 
+def test_heap_goals_compare_the_same_load():
+    row = {"cprofiler -p": {"added": 1000, "paced": 1200, "detach_s": 0.1}, "perf uprobe -p": {"added": 700, "paced": 2400}}
+    many = {"cprofiler -p": {"added": 1500, "paced": 1500, "detach_s": 2.0}}
+    rows = list(goals.heap_goals({"heap": {"table": {"pairs": {1: row, "64": many}, "sites": {"ratio": 0.03}}}}))
+    assert [(r["figure"], r["verdict"]) for r in rows] == [("0.500", "met"), ("1.500", "missed"), ("2.000", "missed"),
+                                                           ("0.030", "met")]
+
+
 def test_perf_names_the_addresses_of_a_written_perf_data(tmp_path, workload):
     if not find_perf():
         pytest.skip("perf is not installed (apt-get install linux-perf)")
