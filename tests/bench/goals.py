@@ -121,13 +121,13 @@ def heap_goals(figures):
     ours = {n: rows["cprofiler -p"]["added"] for n, rows in pairs.items() if "cprofiler -p" in rows}
     paced = {f"{n} threads": rows["cprofiler -p"]["paced"] / rows["perf uprobe -p"]["paced"] for n, rows in pairs.items()
              if {"cprofiler -p", "perf uprobe -p"} <= set(rows)}
-    yield at_most("heap: added to a pair / perf uprobe on malloc, paced", paced, 0.9)
-    yield at_most("heap: added to a pair, 64 threads / 1", {"64": ours[64] / ours[1]} if {1, 64} <= set(ours) else {},
+    yield at_most("heap: paced pair / perf uprobe on malloc", paced, 0.9)
+    yield at_most("heap: pair on 64 threads / on one", {"64": ours[64] / ours[1]} if {1, 64} <= set(ours) else {},
                   1.3)
     detach = pairs.get(64, {}).get("cprofiler -p", {})
     yield at_most("heap: detach from 64 threads, s", {"64": detach["detach_s"]} if "detach_s" in detach else {}, 1)
     sites = table.get("sites", {})
-    yield at_most("heap: added at a slid site / at the entry, jemalloc", {"": sites["ratio"]} if sites else {}, 1 / 4,
+    yield at_most("heap: pair, slid sites / entries, jemalloc", {"": sites["ratio"]} if sites else {}, 1 / 4,
                   text="1/4")
 
 
