@@ -84,7 +84,7 @@ int main(int argc, char **argv)
     struct sampler_options options = {.scope = SAMPLER_PROCESSES, .heap = &heap};
     struct sampler *sampler;
     struct heap_sites sites;
-    pid_t pid = argc == 4 ? (pid_t)atoi(argv[1]) : 0;
+    pid_t pid = argc == 4 ? (pid_t)strtol(argv[1], NULL, 10) : 0;
 
     if (pid <= 0) {
         fputs("usage: bench_heap PID FILE slid|entry\n", stderr);
