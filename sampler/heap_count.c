@@ -16,7 +16,7 @@
 #include "base/clock.h"
 #include "base/procfs.h"
 #include "profile/loss.h"
-#include "sampler/heap_probes.h"
+#include "sampler/heap_keeper.h"
 #include "sampler/perf_event.h"
 #include "sampler/perf_record.h"
 #include "sampler/perf_ring.h"
@@ -47,6 +47,7 @@ struct count_event {
 
 /* One thread that is watched. */
 struct task {
+    uint32_t number; /* to the keeper */
     pid_t pid;
     pid_t tid;
     bool has_ended;
@@ -56,6 +57,8 @@ struct task {
 };
 
 struct heap_count {
+    struct heap_keeper *keeper; /* opens and closes events */
+    uint32_t last_number;
     struct perf_event_attr attr;
     struct perf_record_format format;
     struct part *parts;
@@ -92,31 +95,21 @@ static void event_count(const struct heap_count *count, const struct count_event
     counts->num_lost += read.lost;
 }
 
-/* Moves the events of a thread to a list of what is to be closed; what they were for stays known,
- * for the samples that are in the ring. */
-static void events_take(struct heap_count *count, struct task *task, struct heap_links *links)
+/* Closes our side of the events of a thread; the keeper's is still open. What they were for stays
+ * known, for the samples that are in the ring. */
+static void events_close(struct heap_count *count, struct task *task)
 {
     for (size_t i = 0; i < task->num_events; i++) {
-        struct count_event *event = &task->events[i];
-
-        if (event->fd < 0)
-            continue;
-        event_count(count, event, &count->counts);
-        /* Without memory for the list: at once, though it takes its time. */
-        if (array_reserve(&links->fds, &links->capacity, links->num_fds + 1, sizeof(*links->fds)))
-            close(event->fd);
-        else
-            links->fds[links->num_fds++] = event->fd;
-        event->fd = -1;
+        event_count(count, &task->events[i], &count->counts);
+        cleanup_close(&task->events[i].fd);
+        task->events[i].fd = -1;
     }
 }
 
 static void task_destroy(struct heap_count *count, struct task *task)
 {
-    struct heap_links links = {0};
-
-    events_take(count, task, &links);
-    heap_links_close_later(&links, NULL);
+    events_close(count, task);
+    heap_keeper_drop(count->keeper, task->number);
     perf_ring_deinit(&task->ring);
     free(task->events);
     free(task);
@@ -152,25 +145,24 @@ static struct error *ring_open(struct heap_count *count, struct task *task)
     return err;
 }
 
-static struct error *uprobe_open(const struct heap_count *count, const struct part *part,
-                                 const struct heap_site *site, pid_t tid, int *fd_ret)
+/* number: under which the keeper has it. */
+static struct error *uprobe_open(const struct heap_count *count, uint32_t number,
+                                 const struct part *part, const struct heap_site *site, pid_t tid,
+                                 int *fd_ret)
 {
     struct perf_event_attr attr = count->attr;
-    char path[32];
-    int fd;
+    CLEANUP(error_destroy) struct error *err = NULL;
 
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", part->module_fd);
     attr.sample_period = interval_now(count);
-    attr.config1 = (uintptr_t)path; /* uprobe_path */
-    attr.config2 = site->file_off;  /* probe_offset */
-    fd = perf_event_open(&attr, tid, -1);
-    if (fd == -EACCES || fd == -EPERM)
-        return error_from_errno(-fd, "run with sudo: perf's uprobes need CAP_SYS_ADMIN",
+    attr.config2 = site->file_off; /* probe_offset */
+    err = heap_keeper_open_event(count->keeper, number, tid, part->module_fd, &attr, fd_ret);
+    if (!err || err->errno_value == 0)
+        return take_ptr(err);
+    if (err->errno_value == EACCES || err->errno_value == EPERM)
+        return error_from_errno(err->errno_value,
+                                "run with sudo: perf's uprobes need CAP_SYS_ADMIN",
                                 "breakpoints in process %d are refused", (int)part->pid);
-    if (fd < 0)
-        return perf_event_task_refusal(-fd, part->pid, tid, 0);
-    *fd_ret = fd;
-    return NULL;
+    return perf_event_task_refusal(err->errno_value, part->pid, tid, 0);
 }
 
 /* Opens the events of a part in one thread. */
@@ -183,7 +175,7 @@ static struct error *events_open(const struct heap_count *count, const struct pa
 
         RETURN_IF_ERROR(array_reserve(&task->events, &task->capacity, task->num_events + 1,
                                       sizeof(*task->events)));
-        RETURN_IF_ERROR(uprobe_open(count, part, &part->sites[i], task->tid, &fd));
+        RETURN_IF_ERROR(uprobe_open(count, task->number, part, &part->sites[i], task->tid, &fd));
         if (ioctl(fd, PERF_EVENT_IOC_SET_OUTPUT, task->ring.fd) ||
             ioctl(fd, PERF_EVENT_IOC_ID, &event.id))
             return error_from_errno(errno, NULL, "can't sample thread %d", (int)task->tid);
@@ -226,7 +218,8 @@ static struct error *task_add(struct heap_count *count, pid_t pid, pid_t tid)
     task = calloc(1, sizeof(*task));
     if (!task)
         return &error_no_memory;
-    *task = (struct task){.pid = pid, .tid = tid, .ring = {.fd = -1}};
+    *task =
+        (struct task){.number = ++count->last_number, .pid = pid, .tid = tid, .ring = {.fd = -1}};
     err = ring_open(count, task);
     for (size_t i = 0; i < count->num_parts && !err; i++)
         if (count->parts[i].pid == pid)
@@ -293,20 +286,20 @@ static struct error *try_one(struct heap_count *count, void (*function)(void), s
     struct part self = {.pid = getpid()};
     struct heap_site site = {.file_off = (uintptr_t)function};
     CLEANUP(close) int module_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-    struct heap_links links = {0};
     struct perf_event_count read = {0};
+    uint32_t number = ++count->last_number;
     CLEANUP(close) int fd = -1;
 
     if (module_fd < 0 || dl_iterate_phdr(find_offset, &site.file_off) != 1)
         return error_create(ERROR_UNSUPPORTED, NULL, "can't find our own program");
     self.module_fd = module_fd;
-    RETURN_IF_ERROR(uprobe_open(count, &self, &site, 0, &fd));
+    RETURN_IF_ERROR(uprobe_open(count, number, &self, &site, gettid(), &fd));
     *ns_ret = time_calls(function, num_calls);
     if (!perf_event_read(fd, &count->attr, &read) || read.value < num_calls)
         return error_create(ERROR_UNSUPPORTED, NULL, "breakpoints of perf events are not hit here");
-    RETURN_IF_ERROR(array_reserve(&links.fds, &links.capacity, 1, sizeof(*links.fds)));
-    links.fds[links.num_fds++] = take_fd(&fd);
-    heap_links_close_later(&links, NULL);
+    cleanup_close(&fd);
+    fd = -1;
+    heap_keeper_drop(count->keeper, number);
     return NULL;
 }
 
@@ -358,6 +351,7 @@ struct error *heap_count_create(uint32_t stack_bytes, struct heap_costs *costs_r
         .sample_type = count->attr.sample_type,
         .stack_bytes = stack_bytes,
     };
+    RETURN_IF_ERROR(heap_keeper_start(NULL, &count->keeper));
     RETURN_IF_ERROR(try_all(count, costs_ret));
     *count_ret = take_ptr(count);
     return NULL;
@@ -365,11 +359,10 @@ struct error *heap_count_create(uint32_t stack_bytes, struct heap_costs *costs_r
 
 void heap_count_let_go(struct heap_count *count)
 {
-    struct heap_links links = {0};
-
     for (size_t i = 0; i < count->num_tasks; i++)
-        events_take(count, count->tasks[i], &links);
-    heap_links_close(&links);
+        events_close(count, count->tasks[i]);
+    if (count->keeper)
+        heap_keeper_drop_all(count->keeper);
     while (count->num_parts > 0) {
         struct part *part = &count->parts[--count->num_parts];
 
@@ -387,6 +380,7 @@ void heap_count_destroy(struct heap_count *count)
         task_remove(count, 0);
     if (count->epoll_fd >= 0)
         close(count->epoll_fd);
+    heap_keeper_stop(count->keeper);
     free(count->tasks);
     free(count->parts);
     free(count->scratch);

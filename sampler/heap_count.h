@@ -6,11 +6,10 @@
  * bytes: one large allocation is as likely seen as one small, so sums of bytes err widely; nothing
  * is known of frees; new threads are found some time after they started.
  *
- * Its events are opened and closed by this process, not by the keeper: SIGKILL in the middle of
- * that may leave a breakpoint in the target.
+ * Its events are opened, and closed last, by the keeper (sampler/heap_keeper.h).
  *
  * Part of sampler/heap.h, behind its interface. Ownership: the caller owns the engine. Threads:
- * one; descriptors are closed by threads of ours (sampler/heap_probes.h).
+ * one.
  * Source: perf_event_open(2), kernel Documentation/trace/uprobetracer.rst, docs/adr/0024.
  */
 #ifndef SAMPLER_HEAP_COUNT_H

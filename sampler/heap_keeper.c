@@ -15,14 +15,16 @@
 
 #include "base/array.h"
 #include "base/log.h"
+#include "sampler/perf_event.h"
 
 #define KEEPER_NAME "breakpoints" /* no killall of our own name is meant for it */
 #define MAX_PROBES 1024           /* in one request */
 #define MAX_KEPT_FDS 16
 
-enum request_type { REQUEST_SET, REQUEST_DROP, REQUEST_DROP_ALL };
+enum request_type { REQUEST_SET, REQUEST_OPEN, REQUEST_DROP, REQUEST_DROP_ALL };
 
-/* What it is told; REQUEST_SET is followed by the probes, and comes with a descriptor. */
+/* What it is told; REQUEST_SET is followed by the probes, REQUEST_OPEN by the attributes of the
+ * event, and both come with a descriptor. */
 struct request {
     uint32_t type;
     uint32_t number;
@@ -30,7 +32,7 @@ struct request {
     uint32_t num_probes;
 };
 
-/* What it answers, to all but REQUEST_DROP. */
+/* What it answers, to all but REQUEST_DROP; to REQUEST_OPEN with a descriptor. */
 struct answer {
     uint32_t is_error;
     uint32_t kind; /* enum error_kind */
@@ -58,8 +60,41 @@ struct state {
     struct kept *kept; /* in no order */
     size_t num_kept, capacity;
     size_t num_closing; /* threads that close links, atomic */
-    struct heap_probe probes[MAX_PROBES];
+    union {
+        struct heap_probe probes[MAX_PROBES];
+        struct perf_event_attr attr;
+    } payload;
+    size_t payload_bytes;
 };
+
+/* Room for one descriptor on its way through a socket. */
+union fd_control {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(sizeof(int))];
+};
+
+/* Lets a message carry a descriptor. control: lives as long as the message. */
+static void message_put_fd(struct msghdr *message, union fd_control *control, int fd)
+{
+    *control = (union fd_control){.header = {.cmsg_len = CMSG_LEN(sizeof(int)),
+                                             .cmsg_level = SOL_SOCKET,
+                                             .cmsg_type = SCM_RIGHTS}};
+    memcpy(CMSG_DATA(&control->header), &fd, sizeof(fd));
+    message->msg_control = control;
+    message->msg_controllen = sizeof(*control);
+}
+
+/* Tells the descriptor that came with a message; -1: none. */
+static int message_take_fd(const struct msghdr *message)
+{
+    const struct cmsghdr *header = CMSG_FIRSTHDR(message);
+    int fd = -1;
+
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+        header->cmsg_len == CMSG_LEN(sizeof(fd)))
+        memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+    return fd;
+}
 
 /* Finds the links of a process, or makes room for them. */
 static struct error *find_kept(struct state *state, uint32_t number, struct kept **kept_ret)
@@ -84,8 +119,31 @@ static struct error *set(struct state *state, const struct request *request, int
 
     RETURN_IF_ERROR(find_kept(state, request->number, &kept));
     snprintf(path, sizeof(path), "/proc/self/fd/%d", file_fd);
-    return heap_probes_set(state->programs, request->pid, path, state->probes, request->num_probes,
-                           &kept->links);
+    return heap_probes_set(state->programs, request->pid, path, state->payload.probes,
+                           request->num_probes, &kept->links);
+}
+
+/* Opens an event and keeps a descriptor of its own, which is the last one to be closed.
+ * fd_ret: borrowed from `state`. */
+static struct error *open_event(struct state *state, const struct request *request, int file_fd,
+                                int *fd_ret)
+{
+    struct perf_event_attr attr = state->payload.attr;
+    struct kept *kept;
+    char path[32];
+    int fd;
+
+    RETURN_IF_ERROR(find_kept(state, request->number, &kept));
+    RETURN_IF_ERROR(array_reserve(&kept->links.fds, &kept->links.capacity, kept->links.num_fds + 1,
+                                  sizeof(*kept->links.fds)));
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", file_fd);
+    attr.config1 = (uintptr_t)path; /* uprobe_path */
+    fd = perf_event_open(&attr, request->pid, -1);
+    if (fd < 0)
+        return error_from_errno(-fd, NULL, "a perf event");
+    kept->links.fds[kept->links.num_fds++] = fd;
+    *fd_ret = fd;
+    return NULL;
 }
 
 static void drop(struct state *state, uint32_t number)
@@ -133,32 +191,34 @@ static bool await_request(const struct state *state)
  * our side is gone. */
 static bool read_request(struct state *state, struct request *request, int *file_fd_ret)
 {
-    struct iovec parts[] = {{request, sizeof(*request)}, {state->probes, sizeof(state->probes)}};
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control;
+    struct iovec parts[] = {{request, sizeof(*request)}, {&state->payload, sizeof(state->payload)}};
+    union fd_control control;
     struct msghdr message = {.msg_iov = parts,
                              .msg_iovlen = 2,
                              .msg_control = &control,
                              .msg_controllen = sizeof(control)};
-    const struct cmsghdr *header;
     ssize_t num_bytes;
 
+    *file_fd_ret = -1;
     do
         num_bytes = recvmsg(state->fd, &message, MSG_CMSG_CLOEXEC);
     while (num_bytes < 0 && errno == EINTR);
-    header = num_bytes > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-    *file_fd_ret = -1;
-    if (header && header->cmsg_type == SCM_RIGHTS)
-        memcpy(file_fd_ret, CMSG_DATA(header), sizeof(*file_fd_ret));
-    return num_bytes >= (ssize_t)sizeof(*request) &&
-           (size_t)num_bytes - sizeof(*request) >= request->num_probes * sizeof(struct heap_probe);
+    if (num_bytes < (ssize_t)sizeof(*request))
+        return false;
+    *file_fd_ret = message_take_fd(&message);
+    state->payload_bytes = (size_t)num_bytes - sizeof(*request);
+    return request->num_probes <= MAX_PROBES &&
+           state->payload_bytes >= request->num_probes * sizeof(struct heap_probe) &&
+           (request->type != REQUEST_OPEN || state->payload_bytes == sizeof(state->payload.attr));
 }
 
-static bool send_answer(const struct state *state, const struct error *err)
+/* fd: goes along; -1: none. */
+static bool send_answer(const struct state *state, const struct error *err, int fd)
 {
     struct answer answer = {0};
+    struct iovec part = {&answer, sizeof(answer)};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    union fd_control control;
 
     if (err) {
         answer.is_error = 1;
@@ -167,7 +227,9 @@ static bool send_answer(const struct state *state, const struct error *err)
         snprintf(answer.message, sizeof(answer.message), "%s", err->message);
         snprintf(answer.hint, sizeof(answer.hint), "%s", err->hint ? err->hint : "");
     }
-    return send(state->fd, &answer, sizeof(answer), MSG_NOSIGNAL) == sizeof(answer);
+    if (fd >= 0)
+        message_put_fd(&message, &control, fd);
+    return sendmsg(state->fd, &message, MSG_NOSIGNAL) == sizeof(answer);
 }
 
 /* Does as it is told until our side is gone. */
@@ -179,6 +241,7 @@ static void serve(struct state *state)
     while (await_request(state) && read_request(state, &request, &file_fd)) {
         CLEANUP(error_destroy) struct error *err = NULL;
         CLEANUP(close) UNUSED int guard = file_fd;
+        int event_fd = -1;
 
         if (request.type == REQUEST_DROP) {
             drop(state, request.number);
@@ -186,9 +249,11 @@ static void serve(struct state *state)
         }
         if (request.type == REQUEST_SET)
             err = set(state, &request, file_fd);
+        else if (request.type == REQUEST_OPEN)
+            err = open_event(state, &request, file_fd, &event_fd);
         else
             drop_all(state);
-        if (!send_answer(state, err))
+        if (!send_answer(state, err, event_fd))
             return;
     }
 }
@@ -220,11 +285,16 @@ static void close_others(int *fds, size_t num_fds)
 static void leave_our_life(const struct state *state)
 {
     const struct heap_programs *programs = state->programs;
-    int fds[MAX_KEPT_FDS] = {state->fd, state->parent_fd, programs->call_fd, programs->return_fd};
-    size_t num_fds = 4 + heap_bpf_list_fds(programs->bpf, fds + 4, MAX_KEPT_FDS - 4);
+    int fds[MAX_KEPT_FDS] = {state->fd, state->parent_fd};
+    size_t num_fds = 2;
     sigset_t all;
     int score_fd;
 
+    if (programs) {
+        fds[num_fds++] = programs->call_fd;
+        fds[num_fds++] = programs->return_fd;
+        num_fds += heap_bpf_list_fds(programs->bpf, fds + num_fds, MAX_KEPT_FDS - num_fds);
+    }
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     setsid();
@@ -278,44 +348,45 @@ struct error *heap_keeper_start(const struct heap_programs *programs,
     return NULL;
 }
 
+/* payload: follows the request; NULL: nothing. */
 static bool send_request(const struct heap_keeper *keeper, const struct request *request,
-                         const struct heap_probe *probes, int file_fd)
+                         const void *payload, size_t payload_bytes, int file_fd)
 {
-    struct iovec parts[] = {{(void *)request, sizeof(*request)},
-                            {(void *)probes, request->num_probes * sizeof(*probes)}};
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)),
-                            .cmsg_level = SOL_SOCKET,
-                            .cmsg_type = SCM_RIGHTS}};
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = request->num_probes ? 2 : 1};
+    struct iovec parts[] = {{(void *)request, sizeof(*request)}, {(void *)payload, payload_bytes}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = payload_bytes ? 2 : 1};
+    union fd_control control;
     ssize_t result;
 
-    if (file_fd >= 0) {
-        memcpy(CMSG_DATA(&control.header), &file_fd, sizeof(file_fd));
-        message.msg_control = &control;
-        message.msg_controllen = sizeof(control);
-    }
+    if (file_fd >= 0)
+        message_put_fd(&message, &control, file_fd);
     do
         result = sendmsg(keeper->fd, &message, MSG_NOSIGNAL);
     while (result < 0 && errno == EINTR);
     return result >= 0;
 }
 
-/* Waits for the answer. Returns: the error that it tells. */
-static struct error *read_answer(const struct heap_keeper *keeper)
+/* Waits for the answer. fd_ret: the descriptor that came with it, or -1. Returns: the error that it
+ * tells. */
+static struct error *read_answer(const struct heap_keeper *keeper, int *fd_ret)
 {
     struct answer answer;
+    struct iovec part = {&answer, sizeof(answer)};
+    union fd_control control;
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof(control)};
     struct error *err;
     ssize_t num_bytes;
 
+    *fd_ret = -1;
     do
-        num_bytes = recv(keeper->fd, &answer, sizeof(answer), 0);
+        num_bytes = recvmsg(keeper->fd, &message, MSG_CMSG_CLOEXEC);
     while (num_bytes < 0 && errno == EINTR);
     if (num_bytes != sizeof(answer))
         return error_create(ERROR_FAILED, "start the recording again",
                             "our process that holds the breakpoints was killed");
+    *fd_ret = message_take_fd(&message);
     if (!answer.is_error)
         return NULL;
     if (answer.kind == ERROR_NO_MEMORY)
@@ -331,28 +402,47 @@ struct error *heap_keeper_set(struct heap_keeper *keeper, uint32_t number, pid_t
                               const struct heap_probe *probes, size_t num_probes)
 {
     const struct request request = {REQUEST_SET, number, pid, (uint32_t)num_probes};
+    int no_fd;
 
     if (num_probes > MAX_PROBES)
         return error_create(ERROR_FAILED, NULL, "more than %d allocator functions in one module",
                             MAX_PROBES);
-    (void)send_request(keeper, &request, probes, file_fd); /* without it there is no answer, too */
-    return read_answer(keeper);
+    /* Without it there is no answer, too. */
+    (void)send_request(keeper, &request, probes, num_probes * sizeof(*probes), file_fd);
+    return read_answer(keeper, &no_fd);
+}
+
+struct error *heap_keeper_open_event(struct heap_keeper *keeper, uint32_t number, pid_t tid,
+                                     int file_fd, const struct perf_event_attr *attr, int *fd_ret)
+{
+    const struct request request = {.type = REQUEST_OPEN, .number = number, .pid = tid};
+    struct error *err;
+    int fd;
+
+    (void)send_request(keeper, &request, attr, sizeof(*attr), file_fd);
+    err = read_answer(keeper, &fd);
+    if (!err && fd < 0) /* too many open files on our side: the kernel leaves it out */
+        err = error_from_errno(EMFILE, NULL, "a perf event");
+    if (!err)
+        *fd_ret = fd;
+    return err;
 }
 
 void heap_keeper_drop(struct heap_keeper *keeper, uint32_t number)
 {
     const struct request request = {.type = REQUEST_DROP, .number = number};
 
-    (void)send_request(keeper, &request, NULL, -1);
+    (void)send_request(keeper, &request, NULL, 0, -1);
 }
 
 void heap_keeper_drop_all(struct heap_keeper *keeper)
 {
     const struct request request = {.type = REQUEST_DROP_ALL};
     CLEANUP(error_destroy) struct error *err = NULL;
+    int no_fd;
 
-    (void)send_request(keeper, &request, NULL, -1);
-    err = read_answer(keeper);
+    (void)send_request(keeper, &request, NULL, 0, -1);
+    err = read_answer(keeper, &no_fd);
     if (err)
         log_warning("%s", err->message);
 }

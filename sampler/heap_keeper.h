@@ -15,6 +15,7 @@
 #ifndef SAMPLER_HEAP_KEEPER_H
 #define SAMPLER_HEAP_KEEPER_H
 
+#include <linux/perf_event.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,7 +27,8 @@
 
 struct heap_keeper;
 
-/* Starts it. programs: it keeps their descriptors and those of their maps, none else of ours.
+/* Starts it. programs: it keeps their descriptors and those of their maps, none else of ours; NULL:
+ * it is for heap_keeper_open_event() only.
  * keeper_ret: owned by the caller. Returns: NULL or an error. */
 struct error *heap_keeper_start(const struct heap_programs *programs,
                                 struct heap_keeper **keeper_ret) MUST_CHECK;
@@ -36,6 +38,15 @@ struct error *heap_keeper_start(const struct heap_programs *programs,
  * with it. */
 struct error *heap_keeper_set(struct heap_keeper *keeper, uint32_t number, pid_t pid, int file_fd,
                               const struct heap_probe *probes, size_t num_probes) MUST_CHECK;
+
+/* Opens a perf event on a uprobe for one thread; breakpoints come and go with it. It goes when both
+ * this side has closed its descriptor and the keeper has dropped `number`, in this order.
+ * number: of the caller's choice, for many events or one. file_fd: of the file that it is in; attr:
+ * config1 is filled in. fd_ret: owned by the caller. Returns: NULL; an error with the errno value
+ * of perf_event_open(2); ERROR_FAILED when the keeper is gone. */
+struct error *heap_keeper_open_event(struct heap_keeper *keeper, uint32_t number, pid_t tid,
+                                     int file_fd, const struct perf_event_attr *attr,
+                                     int *fd_ret) MUST_CHECK;
 
 /* Takes those of a process away, some time soon. */
 void heap_keeper_drop(struct heap_keeper *keeper, uint32_t number);
