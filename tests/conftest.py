@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import pprof, together, unit_items, workloads
-from harness.paths import build_dir, cprofiler_path, find_go
+from harness.paths import ROOT, build_dir, cprofiler_path, find_go
 
 DEFAULT_TEST_SECONDS = 300
 TURN = pytest.StashKey()
@@ -127,6 +127,15 @@ def cprofiler():
     path = cprofiler_path()
     assert path.exists(), f"{path} is not built: run `make`"
     return Program(path)
+
+
+@pytest.fixture(scope="session")
+def without_bpf():
+    """The program built without BPF, as `make check` does; up to date already, mostly."""
+    folder = build_dir() / "nobpf"
+    subprocess.run(["make", "--no-print-directory", "-s", f"O={folder}", "BPF=0", "WERROR=1", "all"], cwd=ROOT, check=True,
+                   timeout=600, stdout=subprocess.DEVNULL)
+    return Program(folder / "cprofiler")
 
 
 @pytest.fixture(scope="session")

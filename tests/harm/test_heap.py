@@ -47,11 +47,12 @@ def assert_ends_well(process, shared):
 # --- killed without warning ------------------------------------------------------------------------
 
 @LONG
-@pytest.mark.parametrize("kind", ["plain", "forks"])
-def test_target_survives_sigkill_of_the_profiler_at_any_moment(cprofiler, tmp_path, kind):
+@pytest.mark.parametrize("kind", ["plain", "forks", "without_bpf"])
+def test_target_survives_sigkill_of_the_profiler_at_any_moment(request, tmp_path, kind):
     chance = random.Random(SEED)
     print(f"HEAP_SEED={SEED}")
-    with heap.churning(tmp_path / "shared", 4, kind) as (process, shared):
+    cprofiler = request.getfixturevalue("without_bpf" if kind == "without_bpf" else "cprofiler")
+    with heap.churning(tmp_path / "shared", 4, "forks" if kind == "forks" else "plain") as (process, shared):
         for number in range(KILLS):
             with start(cprofiler, tmp_path, process.pid) as recorder:
                 if number % 3 == 2:  # while it detaches
