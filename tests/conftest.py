@@ -133,8 +133,8 @@ def cprofiler():
 def without_bpf():
     """The program built without BPF, as `make check` does; up to date already, mostly."""
     folder = build_dir() / "nobpf"
-    subprocess.run(["make", "--no-print-directory", "-s", f"O={folder}", "BPF=0", "WERROR=1", "all"], cwd=ROOT, check=True,
-                   timeout=600, stdout=subprocess.DEVNULL)
+    subprocess.run(["make", "--no-print-directory", "-s", f"O={folder}", "BPF=0", "WERROR=1", "all"], cwd=ROOT,
+                   check=True, timeout=600, stdout=subprocess.DEVNULL)
     return Program(folder / "cprofiler")
 
 
