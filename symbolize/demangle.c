@@ -43,13 +43,31 @@ static bool nests_too_deep(const char *symbol)
     return num_openers > DEMANGLE_MAX_NESTING;
 }
 
+/* Tells whether a Rust v0 symbol says of a function or trait type ("F", "D") that it binds
+ * thousands of lifetimes ("G" and a number with 62 digits, then "_"): libiberty counts them one by
+ * one, and where it prints none of them, as in the path of an implementation, nothing ever stops
+ * it. Real types bind a handful. */
+static bool binds_too_many(const char *symbol)
+{
+    for (const char *at = strchr(symbol, 'G'); at; at = strchr(at + 1, 'G')) {
+        size_t num_digits = strspn(at + 1, "0123456789abcdefghijklmnopqrstuvwxyz"
+                                           "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+
+        if (at != symbol && (at[-1] == 'F' || at[-1] == 'D') && num_digits > 2 &&
+            at[1 + num_digits] == '_')
+            return true;
+    }
+    return false;
+}
+
 /* Without DMGL_PARAMS both drop parameters, return type and clone suffixes and keep template
  * arguments: the form in which pprof itself shows names. */
 static bool demangle_into(const char *symbol, struct demangle_output *output)
 {
     if (setjmp(output->overflow))
         return false;
-    if (rust_demangle_callback(symbol, 0, output_append, output) && output->num_bytes > 0)
+    if (!binds_too_many(symbol) && rust_demangle_callback(symbol, 0, output_append, output) &&
+        output->num_bytes > 0)
         return true;
     output->num_bytes = 0;
     if (symbol[0] != '_' || symbol[1] != 'Z')

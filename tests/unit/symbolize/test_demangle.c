@@ -85,6 +85,19 @@ static void exploding_symbols_stay_raw_and_cost_little(void **state)
     assert_true(clock() - start < CLOCKS_PER_SEC * 5);
 }
 
+/* Found by fuzzing: a function type inside the path of an implementation, which is not printed,
+ * that binds a billion lifetimes. One that binds a few is fine. */
+static void a_billion_lifetimes_cost_little(void **state)
+{
+    clock_t start = clock();
+
+    (void)state;
+    expect("_RXYFGFFGYF_RXXXXXXXXYFGFFGFFq_", "_RXYFGFFGYF_RXXXXXXXXYFGFFGFFq_");
+    expect("_RXDGzzzzzz_C1ap4_uC1a", "_RXDGzzzzzz_C1ap4_uC1a");
+    expect("_RINvC1a1fFG_RL0_hEuE", "a::f::<for<'a> fn(&'a u8)>");
+    assert_true(clock() - start < CLOCKS_PER_SEC * 5);
+}
+
 static void huge_symbols_stay_raw(void **state)
 {
     char *symbol = malloc(100001);
@@ -108,6 +121,7 @@ int main(void)
         cmocka_unit_test(d_names_lose_parameters),
         cmocka_unit_test(clone_suffixes_and_versions_are_dropped),
         cmocka_unit_test(exploding_symbols_stay_raw_and_cost_little),
+        cmocka_unit_test(a_billion_lifetimes_cost_little),
         cmocka_unit_test(huge_symbols_stay_raw),
     };
 
