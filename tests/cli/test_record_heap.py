@@ -304,12 +304,3 @@ def test_growth_alone_and_beside_a_cpu_profile(cprofiler, workload, tmp_path):
         assert max(profile.flat("growth_space").items(), key=lambda x: x[1])[0] == "touch_forty_eight"
     assert Profile(alone).proto.period == 1 and Profile(beside).proto.period == 16
     assert Profile(cpu).types[1] == ("cpu", "nanoseconds")
-
-
-def test_growth_needs_no_privilege(cprofiler, workload, open_dir):
-    done = cprofiler("record", "--heap", open_dir / "g", "--heap-mode", "growth", "--no-kernel", "--",
-                     workload("grown"), preexec_fn=processes.become_nobody)
-    if done.returncode and b"perf_event_paranoid" in done.stderr:
-        pytest.skip("perf_event_paranoid 3 refuses every event to the unprivileged")
-    assert done.returncode == 0, done.stderr
-    assert Profile(open_dir / "g").flat("growth_space")["touch_forty_eight"] > 40 * MB

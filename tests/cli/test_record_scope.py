@@ -131,6 +131,14 @@ def as_nobody(cprofiler, open_dir):
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=prepare)
 
 
+def test_heap_growth_needs_no_privilege(as_nobody, open_dir, workload, paranoid):
+    paranoid(2)
+    grown = shutil.copy(workload("grown"), open_dir / "grown")
+    done = as_nobody("record", "--heap", open_dir / "g", "--heap-mode", "growth", "--no-kernel", "--", grown)
+    assert done.returncode == 0, done.stderr
+    assert Profile(open_dir / "g").flat("growth_space")["touch_forty_eight"] > 40 << 20
+
+
 def test_little_lockable_memory_makes_small_rings_and_is_said(cprofiler, as_nobody, open_dir, workload, paranoid):
     paranoid(2)
     # At 4000 Hz a ring of 8 MB per CPU is wanted; perf_event_mlock_kb allows 516 KB.
