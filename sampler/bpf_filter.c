@@ -53,14 +53,7 @@ struct filter_numbers {
 
 static struct error *refusal(int err, const char *what)
 {
-    if (err == EPERM || err == EACCES)
-        return error_from_errno(err,
-                                "run with sudo, or once: sudo setcap "
-                                "cap_perfmon,cap_bpf,cap_sys_ptrace+ep $(command -v cprofiler)",
-                                "%s", what);
-    if (err == ENOMEM)
-        return &error_no_memory;
-    return error_create(ERROR_UNSUPPORTED, "use --engine per-task", "%s: %s", what, strerror(err));
+    return bpf_loader_refusal(err, what, "use --engine per-task");
 }
 
 /* The kernel tells BPF programs pids of the initial namespace, and perf tells us those of ours. */

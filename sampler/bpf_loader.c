@@ -233,6 +233,18 @@ int bpf_loader_load(const struct bpf_image *image, const char *section_name, uin
     return call_with_memory(BPF_PROG_LOAD, &attr);
 }
 
+struct error *bpf_loader_refusal(int err, const char *what, const char *remedy)
+{
+    if (err == EPERM || err == EACCES)
+        return error_from_errno(err,
+                                "run with sudo, or once: sudo setcap "
+                                "cap_perfmon,cap_bpf,cap_sys_ptrace+ep $(command -v cprofiler)",
+                                "%s", what);
+    if (err == ENOMEM)
+        return &error_no_memory;
+    return error_create(ERROR_UNSUPPORTED, remedy, "%s: %s", what, strerror(err));
+}
+
 int bpf_loader_attach(const char *section, int program_fd)
 {
     union bpf_attr attr = {.raw_tracepoint.prog_fd = (uint32_t)program_fd};

@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/error.h"
+
 /* The bytes of an object file, 8-byte aligned. */
 struct bpf_image {
     const uint8_t *bytes;
@@ -38,6 +40,11 @@ int bpf_loader_create_map(const struct bpf_image *image, const char *name, uint3
  * when the image is not what this loader is for. */
 int bpf_loader_load(const struct bpf_image *image, const char *section, uint32_t attach_type,
                     const struct bpf_symbol *symbols, size_t num_symbols);
+
+/* Says why the kernel refuses what bpf(2) was asked for. err: a positive errno value. what: what
+ * did not work, for people. remedy: where it can't be done at all; NULL: none. Returns:
+ * ERROR_PERMISSION, ERROR_UNSUPPORTED or error_no_memory. */
+struct error *bpf_loader_refusal(int err, const char *what, const char *remedy) MUST_CHECK;
 
 /* Hangs a program of a "raw_tracepoint/NAME" section there, until the descriptor is closed.
  * Returns: a descriptor or a negative errno value. */

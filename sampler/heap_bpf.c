@@ -45,14 +45,7 @@ struct heap_bpf {
 
 static struct error *refusal(int err, const char *what)
 {
-    if (err == EPERM || err == EACCES)
-        return error_from_errno(err,
-                                "run with sudo, or once: sudo setcap "
-                                "cap_perfmon,cap_bpf,cap_sys_ptrace+ep $(command -v cprofiler)",
-                                "%s", what);
-    if (err == ENOMEM)
-        return &error_no_memory;
-    return error_create(ERROR_UNSUPPORTED, NULL, "%s: %s", what, strerror(err));
+    return bpf_loader_refusal(err, what, NULL);
 }
 
 static int map_update(int map_fd, const void *key, const void *value)

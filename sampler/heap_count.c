@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <link.h>
 #include <linux/perf_event.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +16,7 @@
 #include "base/procfs.h"
 #include "profile/loss.h"
 #include "sampler/heap_keeper.h"
+#include "sampler/heap_probes.h"
 #include "sampler/perf_event.h"
 #include "sampler/perf_record.h"
 #include "sampler/perf_ring.h"
@@ -252,24 +252,6 @@ __asm__(".pushsection .text\n"
 extern void heap_count_trial(void);
 extern void heap_count_trial_stepped(void);
 
-static int find_offset(struct dl_phdr_info *info, size_t num_bytes, void *context)
-{
-    uint64_t *address = context; /* becomes an offset */
-
-    (void)num_bytes;
-    for (size_t i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
-        uint64_t from = *address - info->dlpi_addr;
-
-        if (segment->p_type == PT_LOAD && from >= segment->p_vaddr &&
-            from - segment->p_vaddr < segment->p_filesz) {
-            *address = from - segment->p_vaddr + segment->p_offset;
-            return 1;
-        }
-    }
-    return -1; /* the first object is this program: we are nowhere else */
-}
-
 static double time_calls(void (*function)(void), size_t num_calls)
 {
     uint64_t start_ns = clock_monotonic_ns();
@@ -284,13 +266,13 @@ static struct error *try_one(struct heap_count *count, void (*function)(void), s
                              double *ns_ret)
 {
     struct part self = {.pid = getpid()};
-    struct heap_site site = {.file_off = (uintptr_t)function};
+    struct heap_site site = {0};
     CLEANUP(close) int module_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     struct perf_event_count read = {0};
     uint32_t number = ++count->last_number;
     CLEANUP(close) int fd = -1;
 
-    if (module_fd < 0 || dl_iterate_phdr(find_offset, &site.file_off) != 1)
+    if (module_fd < 0 || !heap_probes_own_offset((uintptr_t)function, &site.file_off))
         return error_create(ERROR_UNSUPPORTED, NULL, "can't find our own program");
     self.module_fd = module_fd;
     RETURN_IF_ERROR(uprobe_open(count, number, &self, &site, gettid(), &fd));

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <linux/perf_event.h>
 #include <pthread.h>
 #include <signal.h>
@@ -202,6 +203,30 @@ struct error *heap_probes_set(const struct heap_programs *programs, pid_t pid, c
     /* Returns first: a call that is sampled must not wait for one in vain. */
     RETURN_IF_ERROR(set_multi(&returns, pid, path, probes, num_probes, links));
     return set_multi(&calls, pid, path, probes, num_probes, links);
+}
+
+static int find_offset(struct dl_phdr_info *info, size_t num_bytes, void *context)
+{
+    uint64_t *address = context; /* becomes an offset */
+
+    (void)num_bytes;
+    for (size_t i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+        uint64_t from = *address - info->dlpi_addr;
+
+        if (segment->p_type == PT_LOAD && from >= segment->p_vaddr &&
+            from - segment->p_vaddr < segment->p_filesz) {
+            *address = from - segment->p_vaddr + segment->p_offset;
+            return 1;
+        }
+    }
+    return -1; /* the first object is this program: we are nowhere else */
+}
+
+bool heap_probes_own_offset(uintptr_t function, uint64_t *file_off_ret)
+{
+    *file_off_ret = function;
+    return dl_iterate_phdr(find_offset, file_off_ret) == 1;
 }
 
 bool heap_links_move(struct heap_links *from, struct heap_links *to)

@@ -50,6 +50,10 @@ struct error *heap_programs_load(const struct heap_bpf *bpf, enum heap_mechanism
 /* Unloads them; links keep theirs. One whose descriptors are -1 is fine. */
 void heap_programs_deinit(struct heap_programs *programs);
 
+/* Tells where in our own file a function of ours is, to try a breakpoint on it. function: its
+ * address. file_off_ret: the offset; changed in any case. Returns: false when it is nowhere. */
+bool heap_probes_own_offset(uintptr_t function, uint64_t *file_off_ret);
+
 /* Sets breakpoints in the memory of one process. path: of the file that they are in.
  * links: those made are added, also before an error. Returns: NULL; ERROR_GONE; ERROR_UNSUPPORTED;
  * ERROR_PERMISSION. */

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <link.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/futex.h>
@@ -54,31 +53,6 @@ struct report {
     bool has_filter;
     double plain_ns, alloc_ns, free_ns, stepped_ns;
 };
-
-static int find_offset(struct dl_phdr_info *info, size_t num_bytes, void *context)
-{
-    uint64_t *address = context; /* becomes an offset */
-
-    (void)num_bytes;
-    for (size_t i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
-        uint64_t from = *address - info->dlpi_addr;
-
-        if (segment->p_type == PT_LOAD && from >= segment->p_vaddr &&
-            from - segment->p_vaddr < segment->p_filesz) {
-            *address = from - segment->p_vaddr + segment->p_offset;
-            return 1;
-        }
-    }
-    return -1; /* the first object is this program: we are nowhere else */
-}
-
-/* Tells where in our own file a function is. Returns: false when it is nowhere. */
-static bool file_offset(void *(*function)(size_t), uint64_t *offset_ret)
-{
-    *offset_ret = (uintptr_t)function;
-    return dl_iterate_phdr(find_offset, offset_ret) == 1;
-}
 
 static void call_checked(void)
 {
@@ -248,7 +222,7 @@ static struct error *make_probes(struct heap_bpf *bpf, struct heap_probe probes[
         };
         uint32_t index;
 
-        if (!file_offset(functions[i], &probes[i].file_off))
+        if (!heap_probes_own_offset((uintptr_t)functions[i], &probes[i].file_off))
             return error_create(ERROR_UNSUPPORTED, NULL, "can't find ourselves in our file");
         RETURN_IF_ERROR(heap_bpf_add_site(bpf, &site, &index));
         probes[i].cookie = HEAP_BPF_COOKIE(1, index);
